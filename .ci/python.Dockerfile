@@ -1,0 +1,9 @@
+# Stands in for the official image of the same name: python, pip and venv on the same Debian.
+FROM debian:trixie-minbase
+RUN apt-get update -qq \
+    && apt-get install -qq --no-install-recommends python3.13 python3-pip python3-venv >/dev/null \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb /usr/lib/python3*/EXTERNALLY-MANAGED \
+    && ln -s /usr/bin/python3 /usr/local/bin/python && ln -s /usr/bin/python3 /usr/local/bin/python3
+COPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PIP_CERT=/etc/ssl/certs/ca-certificates.crt
+CMD ["python3"]

@@ -1,0 +1,53 @@
+#!/usr/bin/env python
+"""Exit with 0 if the named service answers, with an error otherwise. `healthcheck dagit|dagster-daemon|user_code`.
+
+Dagster's own commands for this load all of Dagster: 1.3 to 2.1 s of CPU a time, against 0.2 s at most here.
+"""
+
+import sys
+
+TIMEOUT = 4  # seconds, below the timeout in docker-compose.yml, so that the reason is still printed
+
+
+def dagit() -> None:
+    """Ask the web server's event loop for its version."""
+    from http.client import HTTPConnection
+
+    connection = HTTPConnection("127.0.0.1", 3000, timeout=TIMEOUT)
+    connection.request("GET", "/server_info")
+    status = connection.getresponse().status
+    if status != 200:
+        sys.exit(f"/server_info answered {status}")
+
+
+def daemon() -> None:
+    """Look in the database whether every thread of the running daemon left its heartbeat, due every 30 s."""
+    import psycopg2
+
+    with psycopg2.connect(connect_timeout=TIMEOUT, options=f"-c statement_timeout={TIMEOUT}s") as connection:
+        cursor = connection.cursor()
+        cursor.execute(
+            """
+            SELECT extract(epoch FROM localtimestamp - min(timestamp)) FROM daemon_heartbeats
+            WHERE daemon_id = (SELECT daemon_id FROM daemon_heartbeats ORDER BY timestamp DESC LIMIT 1)
+            """
+        )
+        (age,) = cursor.fetchone()
+    if age is None or age > 40:
+        sys.exit(f"the oldest heartbeat is {age} seconds old")
+
+
+def user_code() -> None:
+    """Make the gRPC health check of the code server."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with grpc.insecure_channel("127.0.0.1:4000") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        answer = stub.Check(health_pb2.HealthCheckRequest(service="DagsterApi"), timeout=TIMEOUT)
+    if answer.status != health_pb2.HealthCheckResponse.SERVING:
+        sys.exit(f"the code server is not serving: {answer}")
+
+
+if __name__ == "__main__":
+    {"dagit": dagit, "dagster-daemon": daemon, "user_code": user_code}[sys.argv[1]]()

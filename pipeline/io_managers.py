@@ -1,0 +1,48 @@
+"""How outputs are kept: texts as text files. Everything else goes through Dagster's default, pickles."""
+
+import dagster as dg
+from upath import UPath
+
+
+class TextIOManager(dg.UPathIOManager):
+    """Keeps each text at `<base path>/<run id>/<output name>.txt`, UTF-8, exactly as it is."""
+
+    extension = ".txt"
+
+    def get_op_output_relative_path(self, context: dg.InputContext | dg.OutputContext) -> UPath:
+        """Return `<run id>/<output name>`, of the run that made the output."""
+        output = context.upstream_output if isinstance(context, dg.InputContext) else context
+        assert output is not None
+        return UPath(output.run_id, output.name)
+
+    def dump_to_path(self, context: dg.OutputContext, obj: object, path: UPath) -> None:
+        """Write the text all at once, so that a killed run leaves no half file. TypeError unless it is a `str`."""
+        if not isinstance(obj, str):
+            raise TypeError(f"{type(self).__name__} keeps str, but {context.name} is {type(obj).__name__}")
+        content = obj.encode()
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            partial.write_bytes(content)
+            partial.rename(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        metadata = {"path": dg.MetadataValue.path(str(path)), "length": len(obj), "preview": obj[:100]}
+        context.log_event(dg.AssetMaterialization(asset_key=context.name, metadata=metadata))
+
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> str:
+        """Read the text back. FileNotFoundError names the path if it is gone."""
+        return path.read_bytes().decode()
+
+
+class TextIOManagerFactory(dg.ConfigurableIOManagerFactory[TextIOManager]):
+    """Makes a `TextIOManager`. Left out, `base_path` is the variable DATA_PATH, or `data`.
+
+    A base path is a directory, or any URL that fsspec knows: `s3://bucket/prefix`, `gs://…`, with its package installed.
+    """
+
+    base_path: str | None = None
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> TextIOManager:
+        """Return a `TextIOManager` on the base path, made absolute."""
+        base_path = self.base_path or dg.EnvVar("DATA_PATH").get_value("data")
+        return TextIOManager(UPath(base_path).absolute())

@@ -1,0 +1,17 @@
+"""What the ops reach outside for."""
+
+import dagster as dg
+
+
+class Connection(dg.ConfigurableResource[str]):
+    """Stands for a database connection. Left out, `credentials` is the variable CONNECTION_CREDENTIALS, or empty."""
+
+    credentials: str | None = None
+
+    @property
+    def value(self) -> str:
+        """The credentials in upper case, as if a server had answered. Never log it."""
+        credentials = self.credentials
+        if credentials is None:
+            credentials = dg.EnvVar("CONNECTION_CREDENTIALS").get_value("")
+        return str(credentials).upper()
