@@ -37,7 +37,7 @@ class TextIOManager(dg.UPathIOManager):
 class TextIOManagerFactory(dg.ConfigurableIOManagerFactory[TextIOManager]):
     """Makes a `TextIOManager`. Left out, `base_path` is the variable DATA_PATH, or `data`.
 
-    A base path is a directory, or any URL that fsspec knows: `s3://bucket/prefix`, `gs://…`, with its package installed.
+    A base path is a directory, or a URL that fsspec knows, its package installed: `s3://bucket/prefix`, `gs://…`.
     """
 
     base_path: str | None = None

@@ -1,0 +1,64 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+# What runs without Docker keeps its records, in SQLite files, here.
+LOCAL := DAGSTER_HOME=$(CURDIR)/local
+
+.PHONY: help local dev up down logs test check format lock
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+local: .venv/installed local/dagster.yaml ## Run the job once without Docker, and show what it wrote
+	$(LOCAL) $(BIN)/dagster job execute -m pipeline -j clean_string_job
+	@echo && for text in $$(ls -td data/*/ | head -n 1)*.txt; do echo "$$text: $$(cat $$text)"; done
+	@echo && find data local -type f | sort
+
+dev: .venv/installed local/dagster.yaml ## Dagit and the schedule without Docker, on http://localhost:3000
+	$(LOCAL) $(BIN)/dagster dev -m pipeline --port $${DAGIT_PORT:-3000}
+
+up: ## Build, start, wait until healthy, print the address
+	@deploy/preflight
+	docker compose up --build --detach --wait
+	@echo "Dagit: http://$$(docker compose port dagit 3000)"
+
+down: ## Stop and remove every container, runs in flight too; volumes stay
+	docker compose down
+
+logs: ## Follow the logs of all services
+	docker compose logs --follow --tail 50
+
+test: .venv/installed ## All tests; those of the deployment need a Docker engine
+	$(BIN)/pytest
+
+check: .venv/installed ## Lint, format, types; Dockerfiles, compose file, workflows, shell scripts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile.* .ci/*.Dockerfile
+	$(BIN)/yamllint --strict .
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/shellcheck deploy/preflight .ci/run .ci/engine .ci/base-images .ci/postgres-entrypoint
+
+format: .venv/installed ## Format the Python code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --upgrade \
+	--custom-compile-command 'make lock'
+
+lock: .venv/installed ## Compile pyproject.toml into requirements/, with the newest versions it allows
+	$(COMPILE) --python-version 3.11 --group dev --output-file requirements/dev.txt
+	for image in dagster user_code; do $(COMPILE) --python-version 3.13 --group $$image \
+		--constraint requirements/dev.txt --output-file requirements/$$image.txt || exit; done
+
+local/dagster.yaml:
+	@mkdir -p local
+	@printf 'telemetry:\n  enabled: false\n' >$@
+
+.venv/installed: requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it: make PYTHON=python3.13")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement requirements/dev.txt
+	@touch $@
