@@ -36,7 +36,7 @@ def daemon() -> None:
             WHERE daemon_id = (SELECT daemon_id FROM daemon_heartbeats ORDER BY timestamp DESC LIMIT 1)
             """
         )
-        age = cursor.fetchone()[0]
+        ((age,),) = cursor.fetchall()
     if age is None or age > 40:
         sys.exit("no heartbeat yet" if age is None else f"a thread's last heartbeat is {age:.0f} s old")
 
@@ -47,8 +47,8 @@ def user_code() -> None:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     with grpc.insecure_channel("127.0.0.1:4000") as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        answer = stub.Check(health_pb2.HealthCheckRequest(service="DagsterApi"), timeout=TIMEOUT)
+        request = health_pb2.HealthCheckRequest(service="DagsterApi")
+        answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=TIMEOUT)  # type: ignore[attr-defined]
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         sys.exit(f"the code server is not serving: {answer}")
 

@@ -1,5 +1,7 @@
 """How outputs are kept: texts as text files. Everything else goes through Dagster's default, pickles."""
 
+import os
+
 import dagster as dg
 from upath import UPath
 
@@ -26,8 +28,12 @@ class TextIOManager(dg.UPathIOManager):
             partial.rename(path)
         finally:
             partial.unlink(missing_ok=True)
-        metadata = {"path": dg.MetadataValue.path(str(path)), "length": len(obj), "preview": obj[:100]}
-        context.log_event(dg.AssetMaterialization(asset_key=context.name, metadata=metadata))
+        context.log_event(
+            dg.AssetMaterialization(
+                asset_key=context.name,
+                metadata={"path": dg.MetadataValue.path(str(path)), "length": len(obj), "preview": obj[:100]},
+            )
+        )
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> str:
         """Read the text back. FileNotFoundError names the path if it is gone."""
@@ -44,5 +50,5 @@ class TextIOManagerFactory(dg.ConfigurableIOManagerFactory[TextIOManager]):
 
     def create_io_manager(self, context: dg.InitResourceContext) -> TextIOManager:
         """Return a `TextIOManager` on the base path, made absolute."""
-        base_path = self.base_path or dg.EnvVar("DATA_PATH").get_value("data")
+        base_path = self.base_path or os.getenv("DATA_PATH") or "data"
         return TextIOManager(UPath(base_path).absolute())

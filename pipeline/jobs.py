@@ -1,7 +1,4 @@
-"""The graph, the job that runs it, and how its ops are executed."""
-
-from collections.abc import Mapping
-from typing import Any
+"""The graph, and the job that runs it."""
 
 import dagster as dg
 
@@ -21,28 +18,16 @@ def clean_string_graph() -> None:
     clean_string(normalize_string(get_string()))
 
 
-# Dagster's own default is a process per op, which costs more than these ops do.
-@dg.configured(
-    dg.multi_or_in_process_executor,
-    config_schema=dg.Field(
-        dg.Selector({"in_process": dg.Permissive(), "multiprocess": dg.Permissive()}),
-        default_value={"in_process": {}},
-    ),
-)
-def in_process_by_default(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Execute the ops in the run's own process; `execution: {config: {multiprocess: {}}}` gives each op its own."""
-    return config
-
-
 clean_string_job = clean_string_graph.to_job(
     name="clean_string_job",
-    executor_def=in_process_by_default,
-    # What the Launchpad opens with, and what a run gets that brings no config of its own.
+    # What the Launchpad opens with, and what a run gets wherever its own config is silent.
     config=dg.RunConfig(
         ops={
             "get_string": GetStringConfig(data_key="1"),
             "normalize_string": NormalizeStringConfig(norm="upper"),
             "clean_string": CleanStringConfig(),
-        }
+        },
+        # The ops share the run's process; `multiprocess: {}` gives each its own, which costs more than these ops do.
+        execution={"config": {"in_process": {}}},
     ),
 )

@@ -1,5 +1,7 @@
 """What the ops reach outside for."""
 
+import os
+
 import dagster as dg
 
 
@@ -11,7 +13,6 @@ class Connection(dg.ConfigurableResource[str]):
     @property
     def value(self) -> str:
         """The credentials in upper case, as if a server had answered. Never log it."""
-        credentials = self.credentials
-        if credentials is None:
-            credentials = dg.EnvVar("CONNECTION_CREDENTIALS").get_value("")
-        return str(credentials).upper()
+        if self.credentials is None:
+            return os.getenv("CONNECTION_CREDENTIALS", "").upper()
+        return self.credentials.upper()
