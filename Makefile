@@ -29,6 +29,7 @@ logs: ## Follow the logs of all services
 	docker compose logs --follow --tail 50
 
 test: .venv/installed ## All tests; those of the deployment need a Docker engine
+	@command -v chromium >/dev/null || $(BIN)/playwright install chromium
 	$(BIN)/pytest
 
 check: .venv/installed ## Lint, format, types; Dockerfiles, compose file, workflows, shell scripts
@@ -39,7 +40,7 @@ check: .venv/installed ## Lint, format, types; Dockerfiles, compose file, workfl
 	$(BIN)/yamllint --strict .
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	$(BIN)/shellcheck deploy/preflight .ci/run .ci/engine .ci/base-images .ci/postgres-entrypoint
+	$(BIN)/shellcheck deploy/preflight .ci/run .ci/machine .ci/base-images .ci/postgres-entrypoint
 
 format: .venv/installed ## Format the Python code
 	$(BIN)/ruff check --fix .

@@ -1,5 +1,6 @@
 # Stands in for the official image of the same name: its user, paths, variables and signals.
 FROM debian:trixie-minbase
+# hadolint ignore=DL3008
 RUN groupadd --system --gid 999 postgres \
     && useradd --system --gid postgres --uid 999 --home-dir /var/lib/postgresql --shell /bin/bash postgres \
     && apt-get update -qq && apt-get install -qq --no-install-recommends postgresql-common >/dev/null \

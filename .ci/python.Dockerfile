@@ -1,5 +1,6 @@
 # Stands in for the official image of the same name: python, pip and venv on the same Debian.
 FROM debian:trixie-minbase
+# hadolint ignore=DL3008
 RUN apt-get update -qq \
     && apt-get install -qq --no-install-recommends python3.13 python3-pip python3-venv >/dev/null \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb /usr/lib/python3*/EXTERNALLY-MANAGED \
