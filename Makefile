@@ -23,7 +23,8 @@ up: ## Build, start, wait until healthy, print the address
 	@echo "Dagit: http://$$(docker compose port dagit 3000)"
 
 down: ## Stop and remove every container, runs in flight too; volumes stay
-	docker compose down --remove-orphans
+	@# Again if a run ends meanwhile: its container removes itself, which Compose reports as an error.
+	docker compose down --remove-orphans || docker compose down --remove-orphans
 
 logs: ## Follow the logs of all services
 	docker compose logs --follow --tail 50
