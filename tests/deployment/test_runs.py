@@ -69,6 +69,7 @@ def test_dagit_shows_what_a_run_printed(run_id: str, deployment: Deployment) -> 
     assert captured["stepKeys"] == ["get_string", "normalize_string", "clean_string"]
     query = "query($key: [String!]!) { capturedLogs(logKey: $key) { stdout stderr } }"
     logs = deployment.query(query, key=[run_id, "compute_logs", captured["fileKey"]])
+    assert logs["stdout"] == "b   or    beta    \n"
     assert "Picked sentence 2 over the connection, with credentials" in logs["stderr"]
     assert 'Finished execution of step "clean_string"' in logs["stderr"]
 
@@ -132,9 +133,12 @@ def test_bad_config_is_refused_before_there_is_a_run(
             }
         }"""
     job = {"repositoryLocationName": "pipeline", "repositoryName": "__repository__", "jobName": JOB}
+    by_hand = "SELECT count(*) FROM runs WHERE run_id NOT IN (SELECT run_id FROM run_tags WHERE key = 'date')"
+    before = deployment.sql(by_hand)
     refused = deployment.query(launch, job=job, config=config)
     assert refused.keys() <= {"errors", "errorChain"}
     assert reason in str(refused).replace("\\'", "'")
+    assert deployment.sql(by_hand) == before
 
 
 def test_the_command_line_launches_a_run(deployment: Deployment) -> None:
