@@ -37,7 +37,7 @@ check: .venv/installed ## Lint, format, types; Dockerfiles, compose file, workfl
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/hadolint Dockerfile.* .ci/*.Dockerfile
+	$(BIN)/hadolint Dockerfile.* deploy/gate/Dockerfile .ci/*.Dockerfile
 	$(BIN)/yamllint --strict .
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
@@ -52,7 +52,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annot
 
 lock: .venv/installed ## Compile pyproject.toml into requirements/, with the newest versions it allows
 	$(COMPILE) --python-version 3.11 --group dev --output-file requirements/dev.txt
-	for image in dagster user_code; do $(COMPILE) --python-version 3.13 --group $$image \
+	for image in dagster gate user_code; do $(COMPILE) --python-version 3.13 --group $$image \
 		--constraint requirements/dev.txt --output-file requirements/$$image.txt || exit; done
 
 local/dagster.yaml:
