@@ -16,6 +16,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -29,8 +30,8 @@ from aiohttp import web
 OWNER = "deployable-dagster.gate"  # the label by which the gate knows its containers; its value is the project's name
 API_VERSION = (1, 44)  # the engine is spoken to in this one, or in the nearest that it knows
 HEADERS = {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent"}
-LARGEST_BODY = 128 * 1024  # bytes; Linux gives the JSON in a command no more
-MOST_WAITING = 384  # connections of one door that have not said all they want
+LARGEST_BODY = 64 * 1024  # bytes; the launcher's requests have 5,000
+MOST_WAITING = 256  # connections of one door that have not said all they want; the oldest gives way to one more
 MOST_BUSY = 64  # requests of one door that the engine has not answered
 PATIENCE = 5  # seconds in which a request must be complete
 FORGOTTEN = 300  # seconds after which a container that was created but never started is removed
@@ -182,8 +183,8 @@ class Template:
 class Gate:
     """What a client may ask for, and what the engine is then asked."""
 
-    def __init__(self, socket: str, owner: str, most: int) -> None:
-        connector = aiohttp.UnixConnector(socket, limit=0)
+    def __init__(self, path: str, owner: str, most: int) -> None:
+        connector = aiohttp.UnixConnector(path, limit=0)
         self.session = aiohttp.ClientSession("http://engine", connector=connector)
         self.owner, self.most = owner, most
         self.api, self.prefix = "", ""
@@ -323,12 +324,11 @@ class Door(web.Server):
     async def answer(self, request: web.BaseRequest) -> web.Response:
         """Do what is asked or refuse it, and log which in one line."""
         began = time.monotonic()
-        self.busy += 1
         try:
             ask = self.route(request)
             body = await request.read()
             self.heard(request.protocol)
-            status, answer, note = await ask(body)
+            status, answer, note = await self.ask(ask, body)
         except RefusedError as refused:
             status, answer, note = refused.status, {"message": str(refused)}, f"refused: {refused}"
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -336,7 +336,6 @@ class Door(web.Server):
         except Exception as error:  # noqa: BLE001 - its traceback would quote the request
             status, answer, note = 500, {"message": "the gate failed"}, type(error).__name__
         finally:
-            self.busy -= 1
             self.heard(request.protocol)
         asked = f"{request.method} {request.raw_path.partition('?')[0]}"[:150]
         log.info("%s %d %r %.0f ms %s", self.name, status, asked, (time.monotonic() - began) * 1000, note)
@@ -344,13 +343,21 @@ class Door(web.Server):
         response.force_close()
         return response
 
+    async def ask(self, ask: Callable[[bytes], Awaitable[Answer]], body: bytes) -> Answer:
+        """Do what is asked, unless too much is being done."""
+        if self.busy >= MOST_BUSY:
+            raise RefusedError(503, "too much at once")
+        self.busy += 1
+        try:
+            return await ask(body)
+        finally:
+            self.busy -= 1
+
     def route(self, request: web.BaseRequest) -> Callable[[bytes], Awaitable[Answer]]:
         """Find out what is asked for, or refuse, before any body is read."""
         names = [name.lower() for name in request.headers]
         if len(set(names)) < len(names) or not HEADERS.issuperset(names):
             raise RefusedError(403, "a header that does not belong here")
-        if self.busy > MOST_BUSY:
-            raise RefusedError(503, "too much at once")
         for pattern, ask in self.routes:
             if found := pattern.fullmatch(f"{request.method} {request.raw_path}"):
                 expected = range(1, LARGEST_BODY + 1) if ask.__name__ == "create" else range(1)
@@ -364,7 +371,7 @@ class Connection(web.RequestHandler):
     """A client at a door: one request, one answer."""
 
     def __init__(self, door: Door) -> None:
-        sizes = {"max_line_size": 256, "max_field_size": 1024, "max_headers": 16}
+        sizes = {"max_line_size": 256, "max_field_size": 1024, "max_headers": 16, "read_bufsize": 8192}
         loop = asyncio.get_running_loop()
         super().__init__(door, loop=loop, access_log=None, auto_decompress=False, lingering_time=0, **sizes)
         self.door = door
@@ -398,14 +405,18 @@ async def serve(*runs: str) -> None:
     for image, description in zip(runs[::2], runs[1::2], strict=True):
         try:
             gate.templates[image] = Template(image, description, gate.api)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             sys.exit(f"The gate stays shut. In docker-compose.yml, where runs of {image} are described:\n{error}")
     runners = [web.ServerRunner(Door(name, gate), shutdown_timeout=10) for name in DOORS]
     for name, runner in zip(DOORS, runners, strict=True):
         path = Path(os.environ.get("GATE_SOCKETS", "/run/gate"), name, "docker.sock")
-        await runner.setup()
-        await web.UnixSite(runner, path, backlog=128).start()
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path))
         path.chmod(0o666)  # who can open it is decided by who mounts its directory
+        await runner.setup()
+        await web.SockSite(runner, listener, backlog=64).start()  # takes in 64 at a time
+        listener.listen(4096)  # and lets so many queue
     log.info("open: API %s, at most %d runs of %s", gate.api, most, ", ".join(gate.templates))
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)

@@ -24,16 +24,16 @@ ARGUMENTS = {"__class__": "ExecuteRunArgs", "instance_ref": None, "pipeline_run_
 LAUNCHED_ENV = {"CONNECTION_CREDENTIALS": "the-secret-of-the-launcher"}
 
 
-def description() -> str:
+def description(project: str = "project") -> str:
     """Return the description of a run container in docker-compose.yml, as Compose interpolates it."""
     text = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["x-run"]["DAGSTER_CONTAINER_CONTEXT"]
-    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", lambda found: found[2] or "project", str(text))
+    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", lambda found: found[2] or project, str(text))
 
 
 class Gate:
     """The gate as a process of its own, with its doors in a directory."""
 
-    def __init__(self, directory: Path, engine: str, runs: dict[str, str], most: str = "4") -> None:
+    def __init__(self, directory: Path, engine: str, runs: dict[str, str], most: str = "4", owner: str = "project") -> None:
         self.doors = {name: directory / name / "docker.sock" for name in ("launch", "stop")}
         for door in self.doors.values():
             door.parent.mkdir(exist_ok=True)
@@ -43,7 +43,7 @@ class Gate:
             **os.environ,
             "ENGINE_SOCKET": engine,
             "GATE_SOCKETS": str(directory),
-            "OWNER": "project",
+            "OWNER": owner,
             "MAX_CONCURRENT_RUNS": most,
         }
         self.start()

@@ -36,6 +36,7 @@ class FakeEngine:
         self.requests: list[Request] = []
         self.delay = 0.0
         self.images_exist = True
+        self.closed = False
         self.lock = threading.Lock()
         self.containers: dict[str, dict[str, Any]] = {}
         self.add(OWN, {OWNER: "project"}, "running")
@@ -58,7 +59,8 @@ class FakeEngine:
         }
 
     def close(self) -> None:
-        """Listen no more."""
+        """Listen no more, and leave those who are connected without an answer."""
+        self.closed = True
         self.server.shutdown()
         self.server.server_close()
 
@@ -122,10 +124,12 @@ class Handler(socketserver.StreamRequestHandler):
                 name, _, value = header.partition(":")
                 headers[name.strip().lower()] = value.strip()
             length = headers.get("content-length", "0")
-            body = self.rfile.read(int(length)) if length.isdigit() else b""
+            body = self.rfile.read(int(length)) if length.isdigit() and len(length) < 10 else b""
+            if self.server.engine.closed:
+                return
             try:
                 status, answer = self.server.engine.answer(Request(method, rest.rpartition(" ")[0], body))
-            except (ValueError, KeyError, AttributeError):
+            except (ValueError, KeyError, AttributeError, RecursionError):
                 status, answer = 400, {"message": "bad request"}
             content = b"" if answer is None else json.dumps(answer).encode()
             head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"

@@ -44,7 +44,10 @@ def is_harmless(request: Request, asked: dict[str, Any]) -> bool:
         path = unquote_plus(request.path)
         inspect = re.fullmatch(r"/v1\.41/containers/[0-9a-f]{64}/json", path)
         return not request.body and bool(inspect or path.startswith(ours))
-    return request[:2] == ("POST", "/v1.41/containers/create") and request.json == run_container(asked)
+    try:
+        return request[:2] == ("POST", "/v1.41/containers/create") and request.json == run_container(asked)
+    except (ValueError, RecursionError):
+        return False
 
 
 def judge(attack: Attack, answer: bytes, received: list[Request], asked: dict[str, Any]) -> list[str]:
@@ -94,8 +97,9 @@ def test_no_attack_gets_through(gate: Gate, engine: FakeEngine, asked: dict[str,
     assert launch(gate.client(), description()).status == "created"
 
 
-def test_the_judge_convicts(engine: FakeEngine, asked: dict[str, Any]) -> None:
-    """Sent straight to the engine, most of the attacks are seen to succeed; so the test above can fail."""
+def test_the_judge_convicts(tmp_path: Path, asked: dict[str, Any]) -> None:
+    """Sent straight to an engine, most of the attacks are seen to succeed; so the test above can fail."""
+    engine = FakeEngine(tmp_path)
 
     def send(raw: bytes, _door: str) -> bytes:
         with socket.socket(socket.AF_UNIX) as client:
@@ -176,7 +180,7 @@ def test_a_missing_image_leads_to_no_pull_and_no_login(open_gate: OpenGate) -> N
 def test_old_and_new_engines_are_spoken_to_in_their_version(open_gate: OpenGate, oldest: str, newest: str, spoken: str) -> None:
     gate, engine = open_gate(oldest=oldest, newest=newest)
     client = gate.client()
-    assert client.version()["ApiVersion"] == client.version()["MinAPIVersion"] == spoken
+    assert client.api.version(api_version=False) == {"ApiVersion": spoken, "MinAPIVersion": spoken}
     launch(client, description()).start()
     assert {request.path.split("/")[1] for request in engine.requests[1:]} == {f"v{spoken}"}
 
@@ -251,29 +255,35 @@ def test_a_container_that_nobody_started_is_removed_in_the_end(open_gate: OpenGa
     assert {"f" * 64, fresh.id} <= engine.containers.keys()
 
 
-@pytest.mark.parametrize("begun", [b"", b"POST /v1.41/containers/create HTTP/1.1\r\nContent-Length: 9000\r\n\r\n{"])
+HALF = b"POST /v1.41/containers/create HTTP/1.1\r\nHost: gate\r\nContent-Length: 65000\r\n\r\n{"
+
+
+@pytest.mark.parametrize("begun", [b"", HALF, HALF + b" " * 60_000], ids=["nothing", "little", "much"])
 def test_a_flood_of_half_open_requests_stops_no_run(open_gate: OpenGate, begun: bytes) -> None:
+    """Dagit, hostile, opens as many as it can all the time; the daemon, broken, holds 500 open."""
     gate, _ = open_gate()
     done, opened = threading.Event(), []
 
-    def flood(door: str) -> None:
-        while not done.is_set():
-            client = socket.socket(socket.AF_UNIX)
-            client.settimeout(1)
-            try:
-                client.connect(str(gate.doors[door]))
-                client.sendall(begun)
-            except OSError:
-                client.close()
-                continue
+    def open_half(door: str) -> None:
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(1)
+        try:
+            client.connect(str(gate.doors[door]))
             opened.append(client)
+            client.sendall(begun)
+        except OSError:
+            time.sleep(0.001)  # the gate is still busy with those before
 
-    threads = [threading.Thread(target=flood, args=[door]) for door in ("launch", "stop", "stop")]
+    def flood() -> None:
+        while not done.is_set():
+            open_half("stop")
+
+    threads = [threading.Thread(target=flood) for _ in range(2)]
     for thread in threads:
         thread.start()
     try:
-        while len(opened) < 2000:
-            time.sleep(0.01)
+        for _ in range(500):
+            open_half("launch")
         for _ in range(3):
             container = launch(gate.client(), description())
             container.start()
@@ -285,13 +295,13 @@ def test_a_flood_of_half_open_requests_stops_no_run(open_gate: OpenGate, begun: 
             thread.join()
         for client in opened:
             client.close()
-    assert memory < 110  # MiB; the compose file gives it 128
+    assert memory < 160  # MiB; docker-compose.yml gives it 192
 
 
 def test_every_decision_is_logged_and_no_secret_is(open_gate: OpenGate) -> None:
     gate, _ = open_gate()
     container = launch(gate.client(), description())
-    gate.send(b"POST /v1.41/containers/create HTTP/1.1\r\nContent-Length: 20\r\n\r\n{'x': 'hostile-mark'}")
+    gate.send(b"POST /v1.41/containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 21\r\n\r\n{'x': 'hostile-mark'}")
     gate.send(f"GET /{MARK}\r\n hostile-mark rubbish".encode())
     gate.send(f"GET /info?password={MARK} HTTP/1.1\r\nHost: x\r\n\r\n".encode(), "stop")
     lines = [line.split(" ", 2)[2] for line in gate.text().splitlines()]
