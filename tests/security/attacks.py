@@ -137,7 +137,16 @@ HOST_CONFIG: dict[str, dict[str, list[Any]]] = {
         "VolumeDriver": ["local", "sshfs"],
     },
     "namespaces": {
-        "NetworkMode": ["host", "none", "bridge", "default", None, "other_default", f"container:{FOREIGN}", "ns:/proc/1/ns/net"],
+        "NetworkMode": [
+            "host",
+            "none",
+            "bridge",
+            "default",
+            None,
+            "other_default",
+            f"container:{FOREIGN}",
+            "ns:/proc/1/ns/net",
+        ],
         "PidMode": ["host", f"container:{FOREIGN}"],
         "IpcMode": ["host", "shareable", f"container:{FOREIGN}"],
         "UTSMode": ["host"],
@@ -189,7 +198,14 @@ CONFIG: dict[str, dict[str, list[Any]]] = {
             *("alpine", "postgres:17", "project-dagster", "project-gate", "", None, 0, [], {}, True),
             *("project-user_code:latest", "project-user_code:other", "project-user_code@sha256:" + "0" * 64),
             *("docker.io/library/project-user_code", "PROJECT-USER_CODE", " project-user_code", "project-user_code "),
-            *("project-user_code\n", "project-user_code\0", "sha256:" + "0" * 64, "0" * 64, "project-user", "192.0.2.1:5000/x"),
+            *(
+                "project-user_code\n",
+                "project-user_code\0",
+                "sha256:" + "0" * 64,
+                "0" * 64,
+                "project-user",
+                "192.0.2.1:5000/x",
+            ),
             *(["project-user_code"], {"project-user_code": 1}),
         ]
     },
@@ -309,10 +325,20 @@ def json_tricks(body: dict[str, Any]) -> Iterator[Attack]:
     evil = '{"Privileged": true, "Binds": ["/:/host"]}'
     inner = text.replace('"HostConfig": {', '"HostConfig": {%s, ', 1)
     cases: dict[str, str | bytes] = {
-        **{f"{key} beside HostConfig": f'{text[:-1]}, "{key}": {evil}}}' for key in ("hostconfig", "HOSTCONFIG", "hostConfig")},
+        **{
+            f"{key} beside HostConfig": f'{text[:-1]}, "{key}": {evil}}}'
+            for key in ("hostconfig", "HOSTCONFIG", "hostConfig")
+        },
         **{
             f"{key} in HostConfig": inner % f'"{key}": true'
-            for key in ("privileged", "PRIVILEGED", "\\u0050rivileged", "pr\\u0069vileged", "Privileged ", "Privileged\\u0000")
+            for key in (
+                "privileged",
+                "PRIVILEGED",
+                "\\u0050rivileged",
+                "pr\\u0069vileged",
+                "Privileged ",
+                "Privileged\\u0000",
+            )
         },
         **{
             f"{key} in HostConfig": inner % f'"{key}": ["/:/host"]'
@@ -390,17 +416,45 @@ def containers() -> Iterator[Attack]:
         for action, method in what.items():
             for door in ("launch", "stop"):
                 if action != "start" or door == "launch":
-                    yield Attack("foreign containers", f"{name} {action} at {door}", http(method, f"{V}/containers/{id_}/{action}"), door)
+                    yield Attack(
+                        "foreign containers",
+                        f"{name} {action} at {door}",
+                        http(method, f"{V}/containers/{id_}/{action}"),
+                        door,
+                    )
     yield Attack("foreign containers", "ended", http("POST", f"{V}/containers/{EXITED}/start"))
 
 
 def powers() -> Iterator[Attack]:
     """Whatever else one may do to a container, be it one's own."""
     actions = [
-        *("POST exec", "POST attach", "GET attach/ws", "GET logs?stdout=1", "GET archive?path=/", "HEAD archive?path=/"),
-        *("PUT archive?path=/", "GET export", "GET changes", "GET top", "GET stats", "POST stats", "POST resize?h=1&w=1"),
+        *(
+            "POST exec",
+            "POST attach",
+            "GET attach/ws",
+            "GET logs?stdout=1",
+            "GET archive?path=/",
+            "HEAD archive?path=/",
+        ),
+        *(
+            "PUT archive?path=/",
+            "GET export",
+            "GET changes",
+            "GET top",
+            "GET stats",
+            "POST stats",
+            "POST resize?h=1&w=1",
+        ),
         *("POST rename?name=x", "POST update", "POST kill", "POST kill?signal=9", "POST pause", "POST unpause"),
-        *("POST restart", "POST wait", "POST copy", "GET checkpoints", "POST checkpoints", "DELETE ", "DELETE ?force=1&v=1"),
+        *(
+            "POST restart",
+            "POST wait",
+            "POST copy",
+            "GET checkpoints",
+            "POST checkpoints",
+            "DELETE ",
+            "DELETE ?force=1&v=1",
+        ),
     ]
     for action in actions:
         method, _, path = action.partition(" ")
@@ -416,25 +470,88 @@ def powers() -> Iterator[Attack]:
 def engine() -> Iterator[Attack]:
     """Images, volumes, networks, swarm, and the engine itself."""
     requests = [
-        *("GET images/json", "POST images/create?fromImage=alpine&tag=latest", "POST images/create?fromSrc=-", "POST images/load"),
-        *("GET images/get?names=postgres", "GET images/alpine/get", "GET images/postgres:17/json", "POST images/alpine/push"),
+        *(
+            "GET images/json",
+            "POST images/create?fromImage=alpine&tag=latest",
+            "POST images/create?fromSrc=-",
+            "POST images/load",
+        ),
+        *(
+            "GET images/get?names=postgres",
+            "GET images/alpine/get",
+            "GET images/postgres:17/json",
+            "POST images/alpine/push",
+        ),
         *("POST images/postgres/tag?repo=project-user_code", "DELETE images/postgres:17?force=1", "POST images/prune"),
-        *("GET images/search?term=x", "GET images/alpine/history", "POST commit?container=" + OWN, "POST build?remote=x", "POST build"),
-        *("POST build/prune", "POST build/cancel?id=1", "POST auth", "GET distribution/alpine/json", "POST session", "POST grpc"),
-        *("GET volumes", "POST volumes/create", "GET volumes/project_secret", "DELETE volumes/project_postgres?force=1"),
-        *("PUT volumes/project_data", "POST volumes/prune", "GET networks", "GET networks/project_default", "POST networks/create"),
+        *(
+            "GET images/search?term=x",
+            "GET images/alpine/history",
+            "POST commit?container=" + OWN,
+            "POST build?remote=x",
+            "POST build",
+        ),
+        *(
+            "POST build/prune",
+            "POST build/cancel?id=1",
+            "POST auth",
+            "GET distribution/alpine/json",
+            "POST session",
+            "POST grpc",
+        ),
+        *(
+            "GET volumes",
+            "POST volumes/create",
+            "GET volumes/project_secret",
+            "DELETE volumes/project_postgres?force=1",
+        ),
+        *(
+            "PUT volumes/project_data",
+            "POST volumes/prune",
+            "GET networks",
+            "GET networks/project_default",
+            "POST networks/create",
+        ),
         *("POST networks/project_default/connect", "POST networks/project_default/disconnect", "POST networks/prune"),
-        *("DELETE networks/project_default", "GET containers/json", "GET containers/json?all=1", "POST containers/prune"),
-        *("GET swarm", "POST swarm/init", "POST swarm/join", "POST swarm/leave?force=1", "GET swarm/unlockkey", "GET nodes"),
+        *(
+            "DELETE networks/project_default",
+            "GET containers/json",
+            "GET containers/json?all=1",
+            "POST containers/prune",
+        ),
+        *(
+            "GET swarm",
+            "POST swarm/init",
+            "POST swarm/join",
+            "POST swarm/leave?force=1",
+            "GET swarm/unlockkey",
+            "GET nodes",
+        ),
         *("GET services", "POST services/create", "GET tasks", "GET secrets", "POST secrets/create", "GET configs"),
-        *("POST configs/create", "GET plugins", "POST plugins/pull?remote=x", "POST plugins/x/enable", "GET plugins/privileges?remote=x"),
-        *("GET info", "GET events", "GET system/df", "GET _ping", "HEAD _ping", "GET version", "GET debug/pprof/", "GET metrics"),
+        *(
+            "POST configs/create",
+            "GET plugins",
+            "POST plugins/pull?remote=x",
+            "POST plugins/x/enable",
+            "GET plugins/privileges?remote=x",
+        ),
+        *(
+            "GET info",
+            "GET events",
+            "GET system/df",
+            "GET _ping",
+            "HEAD _ping",
+            "GET version",
+            "GET debug/pprof/",
+            "GET metrics",
+        ),
         *("GET debug/vars", "GET "),
     ]
     for request in requests:
         method, _, path = request.partition(" ")
         family = path.split("/")[0].split("?")[0].strip("_")
-        family = "images, volumes, networks, swarm" if family in ("images", "volumes", "networks", "swarm") else "the engine"
+        family = (
+            "images, volumes, networks, swarm" if family in ("images", "volumes", "networks", "swarm") else "the engine"
+        )
         yield Attack(family, request, http(method, f"{V}/{path}"))
         yield Attack(family, f"{request}, no version", http(method, f"/{path}" if path != "version" else "/version/"))
     mount = b'{"Name": "x", "DriverOpts": {"type": "none", "o": "bind", "device": "/"}}'
@@ -446,13 +563,47 @@ def paths(body: dict[str, Any]) -> Iterator[Attack]:
     content = json.dumps(body).encode()
     for path in (
         *("/containers/create", "/v1.40/containers/create", "/v1.24/containers/create", "/v1.44/containers/create"),
-        *("/v1.041/containers/create", "/v1.41.0/containers/create", "/v1x41/containers/create", "/V1.41/containers/create"),
-        *("/v/containers/create", "//v1.41/containers/create", "/v1.41//containers/create", "/v1.41/containers//create"),
-        *("/v1.41/containers/create/", "/v1.41/./containers/create", "/v1.41/x/../containers/create", "/v1.41/containers/Create"),
-        *("/v1.41/containers/%63reate", "/v1.41%2fcontainers/create", "/v1.41/containers/create%00", "/v1.41/containers/create%3f"),
-        *("/v1.41/containers/create?name=postgres", "/v1.41/containers/create?", "/v1.41/containers/create?platform=linux"),
-        *("/v1.41/containers/create#x", "/v1.41/containers/create;x", "/v1.41\\containers\\create", "v1.41/containers/create"),
-        *("http://engine/v1.41/containers/create", "unix:///v1.41/containers/create", "/v1.41/containers/create\t", "*"),
+        *(
+            "/v1.041/containers/create",
+            "/v1.41.0/containers/create",
+            "/v1x41/containers/create",
+            "/V1.41/containers/create",
+        ),
+        *(
+            "/v/containers/create",
+            "//v1.41/containers/create",
+            "/v1.41//containers/create",
+            "/v1.41/containers//create",
+        ),
+        *(
+            "/v1.41/containers/create/",
+            "/v1.41/./containers/create",
+            "/v1.41/x/../containers/create",
+            "/v1.41/containers/Create",
+        ),
+        *(
+            "/v1.41/containers/%63reate",
+            "/v1.41%2fcontainers/create",
+            "/v1.41/containers/create%00",
+            "/v1.41/containers/create%3f",
+        ),
+        *(
+            "/v1.41/containers/create?name=postgres",
+            "/v1.41/containers/create?",
+            "/v1.41/containers/create?platform=linux",
+        ),
+        *(
+            "/v1.41/containers/create#x",
+            "/v1.41/containers/create;x",
+            "/v1.41\\containers\\create",
+            "v1.41/containers/create",
+        ),
+        *(
+            "http://engine/v1.41/containers/create",
+            "unix:///v1.41/containers/create",
+            "/v1.41/containers/create\t",
+            "*",
+        ),
         "/" + "a" * 9000,
     ):
         yield Attack("paths and versions", f"create at {path[:60]}", http("POST", path, content))
@@ -460,16 +611,44 @@ def paths(body: dict[str, Any]) -> Iterator[Attack]:
         yield Attack("paths and versions", f"{method} create", http(method, f"{V}/containers/create", content))
     for method in ("HEAD", "POST", "OPTIONS", "CONNECT", "get"):
         yield Attack("paths and versions", f"{method} version", http(method, "/version"))
-    for path in ("/version?x=1", "/version/", "//version", "/%76ersion", "/version%00", "/Version", "/version;x", "/v1.41/version"):
+    for path in (
+        "/version?x=1",
+        "/version/",
+        "//version",
+        "/%76ersion",
+        "/version%00",
+        "/Version",
+        "/version;x",
+        "/v1.41/version",
+    ):
         yield Attack("paths and versions", path, http("GET", path))
     stop = f"{V}/containers/{OWN}/stop"
     for query in (
-        *("?", "?t=", "?t=-1", "?t=+1", "?t=1.5", "?t=1e9", "?t=99999", "?t=0x10", "?t=1&t=2", "?t=1&signal=SIGKILL", "?signal=KILL"),
+        *(
+            "?",
+            "?t=",
+            "?t=-1",
+            "?t=+1",
+            "?t=1.5",
+            "?t=1e9",
+            "?t=99999",
+            "?t=0x10",
+            "?t=1&t=2",
+            "?t=1&signal=SIGKILL",
+            "?signal=KILL",
+        ),
         *("?T=1", "?t=1%30", "?t=1;t=2", "?t=1#", "?x=1", "?t=\u0661".encode().decode("latin-1"), "/?t=1"),
     ):
         for door in ("launch", "stop"):
             yield Attack("paths and versions", f"stop{query} at {door}", http("POST", stop + query, b""), door)
-    for action in ("json?size=1", "json?", "json/", "start?checkpoint=x", "start?detachKeys=x", "start?checkpoint-dir=/"):
+    for action in (
+        "json?size=1",
+        "json?",
+        "json/",
+        "start?checkpoint=x",
+        "start?detachKeys=x",
+        "start?checkpoint-dir=/",
+    ):
         method = "GET" if action.startswith("json") else "POST"
         yield Attack("paths and versions", action, http(method, f"{V}/containers/{OWN}/{action}"))
     for request in (("POST", f"{OWN}/json"), ("GET", f"{OWN}/start"), ("PUT", f"{OWN}/stop"), ("GET", f"{OWN}/stop")):
@@ -477,7 +656,7 @@ def paths(body: dict[str, Any]) -> Iterator[Attack]:
 
 
 def smuggling(body: dict[str, Any]) -> Iterator[Attack]:
-    """Requests in which another one hides."""
+    """Hide a request in another."""
     content = json.dumps(body).encode()
     evil_body = json.dumps(changed(body, "Privileged", True, "HostConfig")).encode()
     evil = create(evil_body)
@@ -504,7 +683,9 @@ def smuggling(body: dict[str, Any]) -> Iterator[Attack]:
         "chunked, gzip": create(content, "Transfer-Encoding: gzip, chunked"),
         "tab chunked": create(chunked, "Transfer-Encoding:\tchunked"),
         "space before colon": create(content, "Transfer-Encoding : chunked", f"Content-Length: {len(content)}"),
-        "two lengths": create(content + evil, f"Content-Length: {len(content)}", f"Content-Length: {len(content) + size}"),
+        "two lengths": create(
+            content + evil, f"Content-Length: {len(content)}", f"Content-Length: {len(content) + size}"
+        ),
         "two equal lengths": create(content, f"Content-Length: {len(content)}", f"Content-Length: {len(content)}"),
         "list of lengths": create(content, f"Content-Length: {len(content)}, {len(content)}"),
         "negative length": create(content, "Content-Length: -1"),
@@ -518,7 +699,8 @@ def smuggling(body: dict[str, Any]) -> Iterator[Attack]:
         "upgrade h2c": create(content, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAA"),
         "upgrade tcp": http("POST", f"{V}/containers/{OWN}/start", b"", "Connection: Upgrade", "Upgrade: tcp") + evil,
         "upgrade version": http("GET", version, b"", "Connection: Upgrade", "Upgrade: tcp") + evil,
-        "websocket": http("GET", inspect, b"", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: eA==") + evil,
+        "websocket": http("GET", inspect, b"", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: eA==")
+        + evil,
         "expect": create(content, "Expect: 100-continue"),
         "expect else": create(content, "Expect: x"),
         "gzip": create(gzip.compress(content), "Content-Encoding: gzip"),
@@ -528,7 +710,9 @@ def smuggling(body: dict[str, Any]) -> Iterator[Attack]:
         "method override": http("GET", version, b"", "X-HTTP-Method-Override: POST"),
         "original url": http("GET", version, b"", f"X-Original-URL: {V}/containers/create"),
         "registry login": create(content, "X-Registry-Auth: e30="),
-        "folded header": create(content, "User-Agent: x\r\n Transfer-Encoding: chunked", f"Content-Length: {len(content)}"),
+        "folded header": create(
+            content, "User-Agent: x\r\n Transfer-Encoding: chunked", f"Content-Length: {len(content)}"
+        ),
         "bare new line": create(content).replace(b"\r\n", b"\n"),
         "bare return": create(content).replace(b"\r\n", b"\r"),
         "header with null": create(content, "User-Agent: a\0b"),
@@ -552,7 +736,7 @@ def smuggling(body: dict[str, Any]) -> Iterator[Attack]:
 
 
 def slow_and_huge(body: dict[str, Any]) -> Iterator[Attack]:
-    """Requests that never end, or that are too large."""
+    """Send what never ends, or is too large."""
     content = json.dumps(body).encode()
     large = json.dumps({**body, "Env": [f"{pair}{'x' * 40000}" for pair in body["Env"]]}).encode()
     cases = {
@@ -574,7 +758,7 @@ def slow_and_huge(body: dict[str, Any]) -> Iterator[Attack]:
 
 
 def stop_door(body: dict[str, Any]) -> Iterator[Attack]:
-    """What Dagit may not do, though the daemon may."""
+    """Ask as Dagit for what only the daemon may."""
     for name, raw in {
         "create": create(body),
         "start": http("POST", f"{V}/containers/{OWN}/start"),

@@ -33,12 +33,19 @@ def description(project: str = "project") -> str:
 class Gate:
     """The gate as a process of its own, with its doors in a directory."""
 
-    def __init__(self, directory: Path, engine: str, runs: dict[str, str], most: str = "4", owner: str = "project") -> None:
+    def __init__(
+        self, directory: Path, engine: str, runs: dict[str, str], most: str = "4", owner: str = "project"
+    ) -> None:
+        """Start it in front of the engine with this socket."""
         self.doors = {name: directory / name / "docker.sock" for name in ("launch", "stop")}
         for door in self.doors.values():
             door.parent.mkdir(exist_ok=True)
         self.log = directory / "gate.log"
-        self.command = [sys.executable, str(ROOT / "deploy/gate/gate.py"), *(part for run in runs.items() for part in run)]
+        self.command = [
+            sys.executable,
+            str(ROOT / "deploy/gate/gate.py"),
+            *(part for run in runs.items() for part in run),
+        ]
         self.environment = {
             **os.environ,
             "ENGINE_SOCKET": engine,

@@ -31,6 +31,7 @@ class FakeEngine:
     """Listens on a Unix socket in a directory; `requests` is all that it received, in order."""
 
     def __init__(self, directory: Path, newest: str = "1.41", oldest: str = "1.12") -> None:
+        """Start to listen."""
         self.socket = str(directory / "engine.sock")
         self.versions = {"ApiVersion": newest, "MinAPIVersion": oldest}
         self.requests: list[Request] = []
@@ -64,7 +65,7 @@ class FakeEngine:
         self.server.shutdown()
         self.server.server_close()
 
-    def answer(self, request: Request) -> tuple[int, Any]:
+    def answer(self, request: Request) -> tuple[int, Any]:  # noqa: PLR0911 - one for each call
         """Answer as the engine would, as far as the gate asks it."""
         with self.lock:
             self.requests.append(request)

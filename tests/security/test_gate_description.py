@@ -20,7 +20,11 @@ MISSING = object()
 def changed(key: str, value: Any) -> str:
     """Return our description with one thing changed, a line for each."""
     whole = copy.deepcopy(json.loads(description()))
-    part = whole["docker"] if key in ("env_vars", "networks", "container_kwargs", "registry") else whole["docker"]["container_kwargs"]
+    part = (
+        whole["docker"]
+        if key in ("env_vars", "networks", "container_kwargs", "registry")
+        else whole["docker"]["container_kwargs"]
+    )
     if value is MISSING:
         part.pop(key)
     else:
@@ -166,7 +170,11 @@ def test_not_a_description(text: str) -> None:
 
 
 def test_all_lines_to_change_are_named_at_once() -> None:
-    text = description().replace('"user": "1000",', '"user": "root",\n"privileged": true,').replace('"read_only": true,', "")
+    text = (
+        description()
+        .replace('"user": "1000",', '"user": "root",\n"privileged": true,')
+        .replace('"read_only": true,', "")
+    )
     with pytest.raises(ValueError, match="change") as raised:
         gate.check(text)
     assert str(raised.value).splitlines() == [
@@ -179,7 +187,13 @@ def test_all_lines_to_change_are_named_at_once() -> None:
 def start(tmp_path: Path, text: str, most: str = "4") -> str:
     """Start a gate that does not open; return what it says."""
     engine = FakeEngine(tmp_path)
-    environment = {**os.environ, "ENGINE_SOCKET": engine.socket, "GATE_SOCKETS": str(tmp_path), "OWNER": "x", "MAX_CONCURRENT_RUNS": most}
+    environment = {
+        **os.environ,
+        "ENGINE_SOCKET": engine.socket,
+        "GATE_SOCKETS": str(tmp_path),
+        "OWNER": "x",
+        "MAX_CONCURRENT_RUNS": most,
+    }
     command = [sys.executable, str(ROOT / "deploy/gate/gate.py"), IMAGE, text]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
     engine.close()

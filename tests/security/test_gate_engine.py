@@ -1,7 +1,6 @@
 """The same on a real engine: what it has in the end is what was allowed, and no more."""
 
 import io
-import json
 import os
 import statistics
 import time
@@ -54,7 +53,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     project = f"gate-test-{uuid.uuid4().hex[:8]}"
     image = f"{project}-user_code"
     # A stand-in for the user's code: its `dagster` sleeps.
-    file = f"FROM {BASE}\nRUN printf '#!/bin/sh\\nsleep 600' >/usr/local/bin/dagster && chmod +x /usr/local/bin/dagster\n"
+    file = (
+        f"FROM {BASE}\nRUN printf '#!/bin/sh\\nsleep 600' >/usr/local/bin/dagster && chmod +x /usr/local/bin/dagster\n"
+    )
     engine.images.build(fileobj=io.BytesIO(file.encode()), tag=image, rm=True)
     network = engine.networks.create(f"{project}_default")
     directory = tmp_path_factory.mktemp("gate")
@@ -86,10 +87,10 @@ def test_a_run_container_is_what_the_description_says(deployment: Deployment) ->
         f"{project}_secret:/secret:ro",
         f"{project}_storage:/opt/dagster/storage",
     ]
-    status = real.exec_run("cat /proc/1/status").output.decode()
-    assert "CapEff:\t0000000000000000" in status
-    assert "CapBnd:\t0000000000000000" in status
-    assert "NoNewPrivs:\t1" in status
+    status = str(real.exec_run("cat /proc/1/status").output)
+    assert r"CapEff:\t0000000000000000" in status
+    assert r"CapBnd:\t0000000000000000" in status
+    assert r"NoNewPrivs:\t1" in status
     at_stop = deployment.gate.client("stop").containers.get(container.id)
     assert at_stop.status == "running"
     at_stop.stop(timeout=1)
@@ -120,19 +121,27 @@ def test_no_attack_leaves_a_trace(deployment: Deployment, tmp_path: Any) -> None
         # Those that may end with one's own container stopped, or a good one created, are for the recording engine.
         if attack.family in ("slow and huge", "smuggling"):
             continue
-        raw = attack.raw.replace(b"/v1.41/", version).replace(FOREIGN.encode(), foreign.id.encode())
+        raw = attack.raw.replace(b"/v1.41/", version).replace(FOREIGN.encode(), str(foreign.id).encode())
         gate.send(raw.replace(OWN.encode(), own.id.encode()), attack.door)
         tried += 1
     assert tried > 600
 
     new = [container for container in engine.containers.list(all=True) if container.id not in before]
-    ours = [c for c in new if deployment.image in c.attrs["Config"]["Image"] or c.labels.get(PROJECT_LABEL) in (project, "another")]
+    ours = [
+        c
+        for c in new
+        if deployment.image in c.attrs["Config"]["Image"] or c.labels.get(PROJECT_LABEL) in (project, "another")
+    ]
     assert not ours
     was = foreign.attrs
     foreign.reload()
     assert (foreign.attrs["State"], foreign.name) == (was["State"], was["Name"].lstrip("/"))
     now = engine.containers.get(own.id).attrs
-    assert (now["HostConfig"], now["Config"], now["State"]) == (allowed["HostConfig"], allowed["Config"], allowed["State"])
+    assert (now["HostConfig"], now["Config"], now["State"]) == (
+        allowed["HostConfig"],
+        allowed["Config"],
+        allowed["State"],
+    )
     assert "x" not in [volume.name for volume in engine.volumes.list()]
     deployment.clear()
 
@@ -142,7 +151,8 @@ def test_80_at_once_do_not_beat_the_cap(deployment: Deployment) -> None:
         try:
             deployment.launch(deployment.gate.client())
         except docker.errors.APIError as error:
-            assert "429" in str(error) or "503" in str(error)
+            if "429" not in str(error):
+                raise
             return False
         return True
 
@@ -158,8 +168,6 @@ def test_latency(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> 
     took: dict[tuple[str, str], list[float]] = {}
     for name in list(clients) * 5:
         api, container = clients[name].api, None
-        body = json.loads(description(deployment.project))
-        assert body
         for call in ("version", "create", "inspect", "start", "stop"):
             began = time.perf_counter()
             if call == "version":
@@ -168,7 +176,9 @@ def test_latency(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> 
                 container = deployment.launch(clients[name])
             else:
                 assert container is not None
-                {"inspect": container.reload, "start": container.start, "stop": lambda c=container: c.stop(timeout=1)}[call]()
+                {"inspect": container.reload, "start": container.start, "stop": lambda c=container: c.stop(timeout=1)}[
+                    call
+                ]()
             took.setdefault((call, name), []).append((time.perf_counter() - began) * 1000)
     with capsys.disabled():
         print("\n\nmilliseconds (median, here and now): engine, gate")
