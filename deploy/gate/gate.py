@@ -16,6 +16,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -29,14 +30,14 @@ from aiohttp import web
 OWNER = "deployable-dagster.gate"  # the label by which the gate knows its containers; its value is the project's name
 API_VERSION = (1, 44)  # the engine is spoken to in this one, or in the nearest that it knows
 HEADERS = {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent"}
-LARGEST_BODY = 128 * 1024  # bytes; Linux gives the JSON in a command no more
-MOST_WAITING = 384  # connections of one door that have not said all they want
-MOST_BUSY = 64  # requests of one door that the engine has not answered
+LARGEST_BODY = 64 * 1024  # bytes; the launcher's requests have 5,000
+MOST_CLIENTS = 256  # at one door at a time; of those whose request is not complete, the first gives way to one more
 PATIENCE = 5  # seconds in which a request must be complete
 FORGOTTEN = 300  # seconds after which a container that was created but never started is removed
 STATE = {"Status", "Running", "Paused", "OOMKilled", "Dead", "ExitCode", "Error", "StartedAt", "FinishedAt"}
 
-# What each door is for, and how it is asked: method, path and query exactly as written.
+# What may be asked, by method, path and query exactly as written; and at which door. dagster-daemon stops runs too:
+# those that exceed their time, and those of a backfill that is cancelled.
 CONTAINER = "/containers/(?P<container>[0-9a-f]{64})"
 ROUTES = {
     "version": "GET /version",
@@ -75,21 +76,23 @@ RULES = {
 OPTIONAL = {"auto_remove", "init", "stop_timeout", "shm_size", "tmpfs", "volumes", "labels"}
 
 log = logging.getLogger("gate")
-Answer = tuple[int, dict[str, Any] | None, str]  # status, body, what the log says of it
+Json = Any  # whatever JSON can say
+Answer = tuple[int, dict[str, Json] | None, str]  # status, body, what the log says of it
 
 
 class RefusedError(Exception):
     """No, with a status and a reason, which quotes nothing that a client sent."""
 
     def __init__(self, status: int, reason: str) -> None:
+        """Say no."""
         super().__init__(reason)
         self.status = status
 
 
-def read(text: str) -> Any:
+def read(text: str) -> Json:
     """Parse JSON that means the same to every reader: Go takes `binds` for `Binds`, and the last of two."""
 
-    def unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def unambiguous(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         if len({key.casefold() for key, _ in pairs}) < len(pairs):
             raise ValueError("a key stands there twice")
         return dict(pairs)
@@ -97,16 +100,16 @@ def read(text: str) -> Any:
     return json.loads(text, object_pairs_hook=unambiguous)
 
 
-def same(one: Any, other: Any) -> bool:
+def same(one: Json, other: Json) -> bool:
     """Compare as JSON; for Python 1, 1.0 and true are the same."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
-def check(text: str) -> tuple[list[str], str, dict[str, Any]]:
+def check(text: str) -> tuple[list[str], str, dict[str, Json]]:
     """Return a description's variables, network and container arguments. ValueError tells each line to change."""
     match read(text):
-        case {"docker": {"container_kwargs": {**kwargs}, **rest}, **others} if not others:
-            given = {**kwargs, **rest}
+        case {"docker": {"container_kwargs": dict(arguments), **rest}, **others} if not others:
+            given: dict[str, Json] = arguments | rest
         case _:
             raise ValueError('  it must be {"docker": {"env_vars": …, "networks": …, "container_kwargs": …}}')
     wrong = [f'  add "{key}": {RULES[key][1]}' for key in RULES if key not in given and key not in OPTIONAL]
@@ -118,20 +121,22 @@ def check(text: str) -> tuple[list[str], str, dict[str, Any]]:
             wrong.append(f'  change {line} into the like of "{key}": {RULES[key][1]}')
     if wrong:
         raise ValueError("\n".join(wrong))
-    return rest["env_vars"], rest["networks"][0], kwargs
+    return given.pop("env_vars"), given.pop("networks")[0], given
 
 
 class Composer(docker.APIClient):
     """docker-py, composing the body of a create request as it does for the launcher, and sending nothing."""
 
-    body: dict[str, Any]
+    body: dict[str, Json]
 
-    def create_container_from_config(self, config: Any, name: Any = None, platform: Any = None) -> dict[str, str]:
+    def create_container_from_config(
+        self, config: Json, name: str | None = None, platform: str | None = None
+    ) -> dict[str, str]:
         """Keep what would be sent."""
         self.body = {key: value for key, value in config.items() if value is not None}
         return {"Id": "none"}
 
-    def inspect_container(self, container: Any) -> dict[str, str]:
+    def inspect_container(self, container: Json) -> dict[str, str]:
         """Answer what docker-py asks afterwards."""
         return {"Id": "none"}
 
@@ -140,6 +145,7 @@ class Template:
     """The create request for the runs of one image, but for what differs from run to run."""
 
     def __init__(self, image: str, description: str, version: str) -> None:
+        """Compose it, as the launcher would. ValueError if the description is unsafe: each line to change."""
         variables, network, kwargs = check(description)
         self.labels = kwargs.pop("labels", {})
         kwargs.pop("stop_timeout", None)  # the launcher's own: it says it when it stops a container
@@ -150,7 +156,7 @@ class Template:
         client.containers.create(image, detach=True, network=network, **kwargs)
         self.body = composer.body
 
-    def fill(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def fill(self, asked: dict[str, Json]) -> dict[str, Json]:
         """Return the body to send for what a client asked for, or refuse."""
         match asked:
             case {
@@ -182,8 +188,9 @@ class Template:
 class Gate:
     """What a client may ask for, and what the engine is then asked."""
 
-    def __init__(self, socket: str, owner: str, most: int) -> None:
-        connector = aiohttp.UnixConnector(socket, limit=0)
+    def __init__(self, path: str, owner: str, most: int) -> None:
+        """Stand before the engine's socket, for a project that may have so many runs."""
+        connector = aiohttp.UnixConnector(path, limit=0)
         self.session = aiohttp.ClientSession("http://engine", connector=connector)
         self.owner, self.most = owner, most
         self.api, self.prefix = "", ""
@@ -191,7 +198,7 @@ class Gate:
         self.creating = asyncio.Lock()
         self.starting: set[str] = set()
 
-    async def engine(self, method: str, path: str, body: Any = None, wait: int = 60, **query: str) -> tuple[int, Any]:
+    async def engine(self, method: str, path: str, body: Json = None, wait: int = 60, **query: str) -> tuple[int, Json]:
         """Ask the engine; return its answer's status and JSON."""
         timeout = aiohttp.ClientTimeout(total=wait)
         async with self.session.request(method, self.prefix + path, json=body, params=query, timeout=timeout) as answer:
@@ -218,10 +225,14 @@ class Gate:
         if status == 404:  # which would make the launcher pull
             status, answer = 409, {"message": f"the engine has no image {filled['Image']}: build it"}
         if status != 201:
-            return failure(status, answer)
-        return 201, {"Id": answer["Id"], "Warnings": []}, f"{answer['Id'][:12]} run={filled['Labels']['dagster/run_id']}"
+            return outcome(status, answer)
+        return (
+            201,
+            {"Id": answer["Id"], "Warnings": []},
+            f"{answer['Id'][:12]} run={filled['Labels']['dagster/run_id']}",
+        )
 
-    def fill(self, body: bytes) -> dict[str, Any]:
+    def fill(self, body: bytes) -> dict[str, Json]:
         """Return the body to send for the body that a client sent, or refuse."""
         try:
             asked = read(body.decode())
@@ -245,7 +256,7 @@ class Gate:
                 log.info("removed %s, which was never started", container["Id"][:12])
         return len(containers)
 
-    async def find(self, container: str) -> dict[str, Any]:
+    async def find(self, container: str) -> dict[str, Json]:
         """Return one of this deployment's run containers; any other is as if absent."""
         status, found = await self.engine("GET", f"/containers/{container}/json")
         if status not in (200, 404):
@@ -267,7 +278,7 @@ class Gate:
         try:
             if (await self.find(container))["State"]["Status"] not in ("created", "running"):
                 raise RefusedError(409, "it has run")
-            return done(*await self.engine("POST", f"/containers/{container}/start"))
+            return outcome(*await self.engine("POST", f"/containers/{container}/start"))
         finally:
             self.starting.remove(container)
 
@@ -275,16 +286,15 @@ class Gate:
         """Stop a run container, by force if it takes longer than that."""
         await self.find(container)
         query = {"t": seconds} if seconds else {}
-        return done(*await self.engine("POST", f"/containers/{container}/stop", wait=60 + int(seconds or 10), **query))
+        return outcome(
+            *await self.engine("POST", f"/containers/{container}/stop", wait=60 + int(seconds or 10), **query)
+        )
 
 
-def done(status: int, answer: Any) -> Answer:
-    """Tell that it is done, or was done before."""
-    return (status, None, "") if status in (204, 304) else failure(status, answer)
-
-
-def failure(status: int, answer: Any) -> Answer:
-    """Tell a client what the engine said, and the log only that it failed."""
+def outcome(status: int, answer: Json) -> Answer:
+    """Tell that it is done, or was done before; else tell the client why not, and the log only that it is so."""
+    if status in (204, 304):
+        return status, None, ""
     return status, {"message": str(answer.get("message"))}, "failed in the engine"
 
 
@@ -292,10 +302,13 @@ class Door(web.Server):
     """One socket: who can open it has its rights."""
 
     def __init__(self, name: str, gate: Gate) -> None:
+        """Lead to the gate, with the rights of this name."""
         super().__init__(self.answer)
-        self.name, self.busy = name, 0
+        self.name = name
         prefix = re.escape(gate.prefix)
-        self.routes = [(re.compile(ROUTES[what].replace("PREFIX", prefix)), getattr(gate, what)) for what in DOORS[name]]
+        self.routes = [
+            (re.compile(ROUTES[what].replace("PREFIX", prefix)), getattr(gate, what)) for what in DOORS[name]
+        ]
         self.waiting: dict[web.RequestHandler, asyncio.TimerHandle] = {}
 
     def __call__(self) -> web.RequestHandler:
@@ -303,9 +316,9 @@ class Door(web.Server):
         return Connection(self)
 
     def listen(self, connection: web.RequestHandler) -> None:
-        """Give a client time to say all it wants; where many need it, the first one's is up."""
+        """Give a client time to say all it wants."""
         self.waiting[connection] = asyncio.get_running_loop().call_later(PATIENCE, self.cut, connection)
-        if len(self.waiting) > MOST_WAITING:
+        if len(self.connections) > MOST_CLIENTS:
             self.cut(next(iter(self.waiting)))
 
     def heard(self, connection: web.RequestHandler) -> None:
@@ -323,7 +336,6 @@ class Door(web.Server):
     async def answer(self, request: web.BaseRequest) -> web.Response:
         """Do what is asked or refuse it, and log which in one line."""
         began = time.monotonic()
-        self.busy += 1
         try:
             ask = self.route(request)
             body = await request.read()
@@ -333,10 +345,9 @@ class Door(web.Server):
             status, answer, note = refused.status, {"message": str(refused)}, f"refused: {refused}"
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             status, answer, note = 503, {"message": "the engine does not answer"}, type(error).__name__
-        except Exception as error:
+        except Exception as error:  # its traceback would quote the request
             status, answer, note = 500, {"message": "the gate failed"}, type(error).__name__
         finally:
-            self.busy -= 1
             self.heard(request.protocol)
         asked = f"{request.method} {request.raw_path.partition('?')[0]}"[:150]
         log.info("%s %d %r %.0f ms %s", self.name, status, asked, (time.monotonic() - began) * 1000, note)
@@ -349,8 +360,6 @@ class Door(web.Server):
         names = [name.lower() for name in request.headers]
         if len(set(names)) < len(names) or not HEADERS.issuperset(names):
             raise RefusedError(403, "a header that does not belong here")
-        if self.busy > MOST_BUSY:
-            raise RefusedError(503, "too much at once")
         for pattern, ask in self.routes:
             if found := pattern.fullmatch(f"{request.method} {request.raw_path}"):
                 expected = range(1, LARGEST_BODY + 1) if ask.__name__ == "create" else range(1)
@@ -364,9 +373,17 @@ class Connection(web.RequestHandler):
     """A client at a door: one request, one answer."""
 
     def __init__(self, door: Door) -> None:
-        sizes = {"max_line_size": 256, "max_field_size": 1024, "max_headers": 16}
-        loop = asyncio.get_running_loop()
-        super().__init__(door, loop=loop, access_log=None, auto_decompress=False, lingering_time=0, **sizes)
+        """Stand at a door, with little to say."""
+        super().__init__(
+            door,
+            loop=asyncio.get_running_loop(),
+            max_line_size=256,
+            max_field_size=1024,
+            max_headers=16,
+            read_bufsize=8192,
+            lingering_time=0,
+            auto_decompress=False,
+        )
         self.door = door
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -379,7 +396,7 @@ class Connection(web.RequestHandler):
         self.door.heard(self)
         super().connection_lost(exc)
 
-    def handle_error(self, *_: Any, **__: Any) -> web.Response:
+    def handle_error(self, *_: object, **__: object) -> web.Response:
         """Refuse what is not HTTP, without quoting it as aiohttp does."""
         log.info("%s 400 refused: not HTTP", self.door.name)
         response = web.json_response({"message": "not HTTP"}, status=400)
@@ -398,14 +415,18 @@ async def serve(*runs: str) -> None:
     for image, description in zip(runs[::2], runs[1::2], strict=True):
         try:
             gate.templates[image] = Template(image, description, gate.api)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             sys.exit(f"The gate stays shut. In docker-compose.yml, where runs of {image} are described:\n{error}")
     runners = [web.ServerRunner(Door(name, gate), shutdown_timeout=10) for name in DOORS]
     for name, runner in zip(DOORS, runners, strict=True):
         path = Path(os.environ.get("GATE_SOCKETS", "/run/gate"), name, "docker.sock")
-        await runner.setup()
-        await web.UnixSite(runner, path, backlog=128).start()
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path))
         path.chmod(0o666)  # who can open it is decided by who mounts its directory
+        await runner.setup()
+        await web.SockSite(runner, listener, backlog=64).start()  # takes in 64 at a time
+        listener.listen(4096)  # and lets so many queue
     log.info("open: API %s, at most %d runs of %s", gate.api, most, ", ".join(gate.templates))
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
@@ -416,5 +437,5 @@ async def serve(*runs: str) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
-    logging.getLogger("aiohttp").disabled = True  # its tracebacks quote requests
+    logging.getLogger("aiohttp").setLevel(logging.CRITICAL + 1)  # its tracebacks quote requests
     asyncio.run(serve(*sys.argv[1:]))
