@@ -126,7 +126,9 @@ class Deployment:
 
     def container(self, service: str) -> Container:
         """Return the service's container."""
-        return self.engine.containers.get(self.compose("ps", "--all", "--quiet", service).strip())
+        # The containers of runs carry the label of the service `user_code` too, as one-off ones.
+        (container,) = self.containers(f"com.docker.compose.service={service}", "com.docker.compose.oneoff=False")
+        return container
 
     def health(self, service: str) -> str:
         """Return healthy, unhealthy or starting."""
@@ -199,10 +201,6 @@ class Deployment:
                 ... on ErrorEvent { error { message errorChain { error { message } } } }
             } } } } }"""
         return list(self.query(query, id=run_id)["eventConnection"]["events"])
-
-    def scheduled_dates(self) -> list[str]:
-        """Return the tag `date` of each run that the schedule made, oldest first."""
-        return self.sql("SELECT value FROM run_tags WHERE key = 'date' ORDER BY value").split("\n")
 
     def launch_into(self, prepare: str) -> str:
         """Launch a run whose directory for texts a shell command prepares before the run starts; return its id."""
