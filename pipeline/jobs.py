@@ -31,7 +31,11 @@ def clean_string_graph() -> None:
 )
 def in_process_by_default(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Execute the ops in the run's own process; `execution: {config: {multiprocess: {}}}` gives each op its own."""
-    return config
+    if "multiprocess" not in config:
+        return config
+    # Each op's process is forked from one that has imported everything, instead of importing it again.
+    start_method = {"forkserver": {"preload_modules": ["pipeline", "dagster_postgres"]}}
+    return {"multiprocess": {"start_method": start_method, **config["multiprocess"]}}
 
 
 clean_string_job = clean_string_graph.to_job(
