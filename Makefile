@@ -4,7 +4,7 @@ BIN := .venv/bin
 # What runs without Docker keeps its records, in SQLite files, here.
 LOCAL := DAGSTER_HOME=$(CURDIR)/local
 
-.PHONY: help local dev up down logs test check format lock
+.PHONY: help local dev up down logs test check bench format lock
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ check: .venv/installed ## Lint, format, types; Dockerfiles, compose file, workfl
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/shellcheck deploy/preflight .ci/run .ci/machine .ci/base-images .ci/postgres-entrypoint
+
+bench: .venv/installed ## Measure against Dagster's documented deployment; ROWS=launch,… for a part, QUICK=1 for a verdict
+	@$(BIN)/python -m bench $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick)
 
 format: .venv/installed ## Format the Python code
 	$(BIN)/ruff check --fix .
