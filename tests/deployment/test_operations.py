@@ -27,7 +27,7 @@ def test_two_copies_run_side_by_side(deployment: Deployment, neighbour: Deployme
     run_id = neighbour.launch()
     assert neighbour.finish(run_id) == "SUCCESS"
     attrs = neighbour.run_containers[run_id].attrs
-    assert set(attrs["NetworkSettings"]["Networks"]) == {f"{neighbour.project}_default"}
+    assert set(attrs["NetworkSettings"]["Networks"]) == {f"{neighbour.project}_runs"}
     assert {mount["Name"].split("_")[0] for mount in attrs["Mounts"]} == {neighbour.project}
     assert deployment.sql(f"SELECT count(*) FROM runs WHERE run_id = '{run_id}'") == "0"
     assert run_id not in deployment.run_in("dagit", "ls", "/data", "/opt/dagster/storage").decode()
