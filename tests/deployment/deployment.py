@@ -18,7 +18,7 @@ from docker.models.containers import Container
 
 ROOT = Path(__file__).parents[2]
 JOB = "clean_string_job"
-SERVICES = {"postgres", "user_code", "dagit", "dagster-daemon"}
+SERVICES = {"postgres", "user_code", "gate", "dagit", "dagster-daemon"}
 BASE_IMAGES = ("python:3.13-slim-trixie", "postgres:17")
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 
@@ -94,9 +94,10 @@ class Deployment:
     def remove(self) -> None:
         """Remove every trace of this copy from the engine, or raise with what is left."""
         self.compose("down", "--volumes", "--remove-orphans")
-        for image in (f"{self.project}-dagster", f"{self.project}-user_code"):
-            if self.engine.images.list(image):
-                self.engine.images.remove(image)
+        tags = [tag for image in self.engine.images.list() for tag in image.tags]
+        for tag in tags:
+            if tag.startswith(f"{self.project}-"):
+                self.engine.images.remove(tag)
         left = [
             *self.containers(),
             *self.engine.networks.list(filters={"label": self.label}),
