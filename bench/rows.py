@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
@@ -147,9 +147,7 @@ class Bench:
                 if one is self.ours:
                     one.schedule(on=False)
                 time.sleep(15)
-                cpu, since = one.idle_seconds(), time.monotonic()
-                time.sleep(15 if self.quick else 45)
-                share = 100 * (one.idle_seconds() - cpu) / (time.monotonic() - since)
+                share = one.idle_share(15 if self.quick else 45)
                 samples[one.name].append(Alone(up, share, one.memory()))
                 one.down()
                 progress(f"alone: {one.name}, {samples[one.name][-1]}")
@@ -290,6 +288,11 @@ def schedule(bench: Bench) -> list[Line]:
     return [Line(f"schedule: minute to STARTED, p95 of {ticks}", "s", 4, list(seen.values()), quantile=0.95)]
 
 
+def shows(deployment: Deployment, text: str) -> bool:
+    """Whether Dagit has this text in the job's description."""
+    return text in deployment.ready()[1]
+
+
 def edit(bench: Bench) -> list[Line]:
     """From a changed file in `pipeline/` to the change in Dagit: build, replace, reload."""
     assert bench.started
@@ -301,7 +304,7 @@ def edit(bench: Bench) -> list[Line]:
         file.write_text(source.replace('"""Pick a sentence', f'"""{marker}: pick a sentence', 1))
         started = time.monotonic()
         bench.ours.compose("up", "--build", "--detach", "user_code")
-        bench.ours.wait_until("the edit is live", lambda marker=marker: marker in bench.ours.ready()[1])
+        bench.ours.wait_until("the edit is live", partial(shows, bench.ours, marker))
         samples.append(time.monotonic() - started)
         file.write_text(source)
         progress(f"edit: {samples[-1]:.1f} s")
