@@ -323,7 +323,7 @@ def image_size(bench: Bench) -> list[Line]:
 def history(bench: Bench) -> list[Line]:
     """Compare launches and pages with 100,000 runs in the database with the same before. Copies a run's rows by SQL."""
     assert bench.started
-    ours = bench.ours
+    ours, runs = bench.ours, 1000 if bench.quick else 100_000
     template = ours.launch()
     ours.ended([template])
     empty: dict[str, list[float]] = {"launch": [], "runs": [], "run": []}
@@ -333,7 +333,7 @@ def history(bench: Bench) -> list[Line]:
             started = time.monotonic()
             sql = (REPOSITORY / "bench/history.sql").read_text()
             psql = ["exec", "-T", "postgres", "psql", "-U", "dagster", "-d", "dagster", "-q", "-v", "ON_ERROR_STOP=1"]
-            variables = ["-v", f"template={template}", "-v", f"runs={1000 if bench.quick else 100_000}"]
+            variables = ["-v", f"template={template}", "-v", f"runs={runs}"]
             counted = ours.compose(*psql, *variables, stdin=sql).split()
             progress(f"history: filled in {time.monotonic() - started:.0f} s, {' '.join(counted)}")
         for _ in range(2 if bench.quick else 5):
@@ -347,7 +347,9 @@ def history(bench: Bench) -> list[Line]:
         medians = ", ".join(f"{name} {statistics.median(values):.2f} s" for name, values in timings.items())
         progress(f"history {'full' if timings is full else 'empty'}: {medians}")
     names = {"launch": "launch to SUCCESS", "runs": "Dagit's page of runs", "run": "Dagit's page of a run"}
-    return [Line(f"100,000 runs: {what}, full / empty", "s", 1.3, full[key], empty[key]) for key, what in names.items()]
+    return [
+        Line(f"{runs:,} runs: {what}, full / empty", "s", 1.3, full[key], empty[key]) for key, what in names.items()
+    ]
 
 
 # In the order in which they are measured: what needs the engine for itself comes first, the great fill last.
