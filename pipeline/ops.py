@@ -36,7 +36,8 @@ class NormalizeStringConfig(dg.Config):
     def check_norm(cls, norm: str) -> str:
         """Return `norm` in lower case; DagsterInvalidConfigError unless it is upper or lower, in any letter case."""
         if norm.lower() not in ("upper", "lower"):
-            raise dg.DagsterInvalidConfigError(f"norm must be 'upper' or 'lower', not {norm!r}", [], norm)
+            reason = f"norm must be 'upper' or 'lower', not {norm!r}"
+            raise dg.DagsterInvalidConfigError(reason, [], norm)  # type: ignore[no-untyped-call]
         return norm.lower()
 
 

@@ -40,8 +40,8 @@ class Deployment(NamedTuple):
 
     def clear(self) -> None:
         """Remove all run containers."""
-        filters = {"label": f"{PROJECT_LABEL}={self.project}"}
-        for container in self.engine.containers.list(all=True, filters=filters, ignore_removed=True):
+        ours = {"label": f"{PROJECT_LABEL}={self.project}"}
+        for container in self.engine.containers.list(all=True, filters=dict(ours), ignore_removed=True):
             container.remove(force=True)
 
 
