@@ -128,7 +128,7 @@ def test_bad_config_is_refused_before_there_is_a_run(
         mutation($job: JobOrPipelineSelector!, $config: RunConfigData!) {
             launchRun(executionParams: { selector: $job, runConfigData: $config }) {
                 ... on RunConfigValidationInvalid { errors { message } }
-                ... on PythonError { errorChain { error { message } } }
+                ... on PythonError { message }
                 ... on LaunchRunSuccess { run { runId } }
             }
         }"""
@@ -136,7 +136,7 @@ def test_bad_config_is_refused_before_there_is_a_run(
     by_hand = "SELECT count(*) FROM runs WHERE run_id NOT IN (SELECT run_id FROM run_tags WHERE key = 'date')"
     before = deployment.sql(by_hand)
     refused = deployment.query(launch, job=job, config=config)
-    assert refused.keys() <= {"errors", "errorChain"}
+    assert refused.keys() <= {"errors", "message"}
     assert reason in str(refused).replace("\\'", "'")
     assert deployment.sql(by_hand) == before
 
