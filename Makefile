@@ -4,7 +4,7 @@ BIN := .venv/bin
 # What runs without Docker keeps its records, in SQLite files, here.
 LOCAL := DAGSTER_HOME=$(CURDIR)/local
 
-.PHONY: help local dev up down logs test check format lock
+.PHONY: help local dev up down logs user audit test check format lock
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,11 @@ down: ## Stop and remove every container, runs in flight too; volumes stay
 
 logs: ## Follow the logs of all services
 	docker compose logs --follow --tail 50
+
+user: ## Name who may log in where Dagit is published: make user NAME=alice [ROLE=viewer]
+	@docker compose --profile edge run --rm --no-deps $$([ -t 0 ] || echo --no-TTY) edge user "$$NAME" "$$ROLE"
+	@[ -z "$$(docker compose --profile edge ps --quiet --status running edge)" ] || \
+		docker compose --profile edge exec --no-TTY edge caddy reload --config /etc/caddy/Caddyfile
 
 test: .venv/installed ## All tests; those of the deployment need a Docker engine
 	@command -v chromium >/dev/null || $(BIN)/playwright install chromium
