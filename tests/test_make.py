@@ -1,0 +1,90 @@
+"""The Makefile's targets that need no Docker, in a new checkout."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the files that a clone would have, and nothing else."""
+    copy = tmp_path_factory.mktemp("checkout")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], capture_output=True, text=True, check=True
+    )
+    for name in filter(os.path.exists, listed.stdout.splitlines()):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(name, copy / name)
+    return copy
+
+
+@pytest.fixture
+def dagit(checkout: Path) -> Iterator[str]:
+    """Yield the address of a Dagit that `make dev` serves."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    process = subprocess.Popen(
+        ["make", "dev"], cwd=checkout, env={**os.environ, "DAGIT_PORT": str(port)}, start_new_session=True
+    )
+    yield f"http://127.0.0.1:{port}"
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(timeout=30)
+
+
+def successful_runs(address: str) -> list[str]:
+    """Return the run ids that Dagit lists as succeeded; none while it does not answer yet."""
+    query = {"query": "{ runsOrError(filter: {statuses: [SUCCESS]}) { ... on Runs { results { runId } } } }"}
+    request = urllib.request.Request(
+        f"{address}/graphql", json.dumps(query).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return [run["runId"] for run in json.load(answer)["data"]["runsOrError"]["results"]]
+    except OSError:
+        return []
+
+
+def test_help_lists_every_target() -> None:
+    listed = subprocess.run(["make"], capture_output=True, text=True, check=True).stdout
+    assert [line.split()[0] for line in listed.splitlines()][:4] == ["help", "local", "dev", "up"]
+
+
+def test_local_sets_itself_up_and_runs_the_job(checkout: Path) -> None:
+    printed = subprocess.run(["make", "local"], cwd=checkout, capture_output=True, text=True, check=True).stdout
+    (text,) = checkout.glob("data/*/sent_clean.txt")
+    assert text.read_text() == "A   OR      ALPHA"
+    assert f"{text.relative_to(checkout)}: A   OR      ALPHA" in printed
+    run_id = text.parent.name
+    for path in (f"data/{run_id}/sent.txt", f"local/storage/{run_id}/compute_logs/", f"local/history/runs/{run_id}.db"):
+        assert f"\n{path}" in printed
+
+
+def test_dev_serves_dagit_and_runs_the_schedule(checkout: Path, dagit: str) -> None:
+    deadline = time.monotonic() + 150
+    while not (runs := successful_runs(dagit)):
+        assert time.monotonic() < deadline, f"no run of the schedule succeeded within 150 s on {dagit}"
+        time.sleep(1)
+    assert (checkout / "data" / runs[0] / "sent_clean.txt").exists()
+
+
+def test_an_old_python_is_refused(tmp_path: Path) -> None:
+    shutil.copy("Makefile", tmp_path)
+    shutil.copytree("requirements", tmp_path / "requirements")
+    old = tmp_path / "python3.10"
+    old.write_text('#!/bin/sh\nexec python3 -c "import sys; sys.version_info = (3, 10); exec(sys.argv[1])" "$2"\n')
+    old.chmod(0o755)
+    tried = subprocess.run(
+        ["make", "local", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert tried.returncode != 0
+    assert "Python 3.11 or newer is needed" in tried.stderr
+    assert not (tmp_path / ".venv").exists()

@@ -1,0 +1,53 @@
+"""deploy/preflight: what is missing is said in clear words, before anything starts."""
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CONFIG = 'services: {dagit: {ports: [{\n  published: "%d"\n}]}}'
+
+
+def preflight(tmp_path: Path, docker: str) -> subprocess.CompletedProcess[str]:
+    """Run the script with a `docker` command whose body is given in shell."""
+    (tmp_path / "docker").write_text(f"#!/bin/sh\n{docker}\n")
+    (tmp_path / "docker").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    return subprocess.run(["deploy/preflight"], env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("docker", "words"),
+    [
+        ("exit 127", "Docker Compose v2 is missing"),
+        ('[ "$1" = compose ]', "No Docker engine answers"),
+        ('[ "$*" != "compose config" ]', "Correct docker-compose.yml or .env"),
+    ],
+)
+def test_what_is_missing_is_named(tmp_path: Path, docker: str, words: str) -> None:
+    said = preflight(tmp_path, docker)
+    assert (said.returncode, said.stdout) == (1, "")
+    assert words in said.stderr
+
+
+@pytest.mark.parametrize("container", ["", "a1b2c3"])
+def test_a_taken_port_is_named_unless_our_own_dagit_has_it(tmp_path: Path, container: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        docker = f"case $* in *config) echo '{CONFIG % port}' ;; *ps*) echo {container} ;; esac"
+        said = preflight(tmp_path, docker)
+    if container:
+        assert (said.returncode, said.stderr) == (0, "")
+    else:
+        assert said.returncode == 1
+        assert f"Port {port} of this machine is taken" in said.stderr
+        assert "DAGIT_PORT" in said.stderr
+
+
+def test_a_free_port_will_do(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    said = preflight(tmp_path, f"case $* in *config) echo '{CONFIG % port}' ;; esac")
+    assert (said.returncode, said.stderr) == (0, "")
