@@ -65,4 +65,6 @@ class CleanStringConfig(dg.Config):
 def clean_string(context: dg.OpExecutionContext, config: CleanStringConfig, sent_norm: str) -> str:
     """Replace each character that is neither a word character nor white space with one space."""
     context.log.info("Cleaning with %d hyperparameters", len(config.hyperparams))
-    return re.sub(r"[^\w\s]", " ", sent_norm)
+    sent_clean = re.sub(r"[^\w\s]", " ", sent_norm)
+    print(sent_clean)  # shows in Dagit under stdout
+    return sent_clean

@@ -1,0 +1,33 @@
+"""What `docker compose up` leaves running."""
+
+import json
+
+import pytest
+
+from tests.deployment.deployment import SERVICES, Deployment
+
+
+def test_every_service_is_healthy_and_the_one_shot_ones_succeeded(deployment: Deployment) -> None:
+    rows = [json.loads(line) for line in deployment.compose("ps", "--all", "--format=json").splitlines()]
+    services = {row["Service"]: (row["State"], row["Health"], row["ExitCode"]) for row in rows}
+    expected = dict.fromkeys(SERVICES, ("running", "healthy", 0)) | dict.fromkeys(
+        ["migrate", "secret"], ("exited", "", 0)
+    )
+    assert services == expected
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_every_service_restarts_has_time_to_stop_and_a_capped_log(service: str, deployment: Deployment) -> None:
+    attrs = deployment.container(service).attrs
+    assert attrs["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+    assert attrs["Config"]["StopTimeout"] > 10
+    assert {"max-size", "max-file"} <= attrs["HostConfig"]["LogConfig"]["Config"].keys()
+
+
+def test_dagit_alone_is_published_and_on_loopback(deployment: Deployment) -> None:
+    published = {
+        container.labels["com.docker.compose.service"]: container.attrs["HostConfig"]["PortBindings"]
+        for container in deployment.containers()
+        if container.attrs["HostConfig"]["PortBindings"]
+    }
+    assert published == {"dagit": {"3000/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(deployment.port)}]}}
