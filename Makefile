@@ -4,7 +4,7 @@ BIN := .venv/bin
 # What runs without Docker keeps its records, in SQLite files, here.
 LOCAL := DAGSTER_HOME=$(CURDIR)/local
 
-.PHONY: help local dev up down logs user audit test check format lock
+.PHONY: help local dev up down logs user test check audit bench format lock
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +23,8 @@ up: ## Build, start, wait until healthy, print the address
 	@echo "Dagit: http://$$(docker compose port dagit 3000)"
 
 down: ## Stop and remove every container, runs in flight too; volumes stay
-	docker compose down --remove-orphans
+	@# Again if a run ends meanwhile: its container removes itself, which Compose reports as an error.
+	docker compose down --remove-orphans || docker compose down --remove-orphans
 
 logs: ## Follow the logs of all services
 	docker compose logs --follow --tail 50
@@ -41,11 +42,18 @@ check: .venv/installed ## Lint, format, types; Dockerfiles, compose file, workfl
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/hadolint Dockerfile.* .ci/*.Dockerfile
+	$(BIN)/hadolint Dockerfile.* deploy/*/Dockerfile .ci/*.Dockerfile
 	$(BIN)/yamllint --strict .
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	$(BIN)/shellcheck deploy/preflight .ci/run .ci/machine .ci/base-images .ci/postgres-entrypoint
+	$(BIN)/shellcheck deploy/preflight deploy/edge/start deploy/edge/user \
+		.ci/run .ci/machine .ci/base-images .ci/postgres-entrypoint
+
+audit: .venv/installed ## Audit what runs, what the images are made of, and the locked dependencies
+	@$(BIN)/python deploy/audit.py
+
+bench: .venv/installed ## Measure against Dagster's documented deployment; ROWS=launch,… for a part, QUICK=1 for a verdict
+	@$(BIN)/python -m bench $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick)
 
 format: .venv/installed ## Format the Python code
 	$(BIN)/ruff check --fix .
@@ -56,7 +64,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annot
 
 lock: .venv/installed ## Compile pyproject.toml into requirements/, with the newest versions it allows
 	$(COMPILE) --python-version 3.11 --group dev --output-file requirements/dev.txt
-	for image in dagster user_code; do $(COMPILE) --python-version 3.13 --group $$image \
+	for image in dagster gate user_code; do $(COMPILE) --python-version 3.13 --group $$image \
 		--constraint requirements/dev.txt --output-file requirements/$$image.txt || exit; done
 
 local/dagster.yaml:

@@ -98,7 +98,12 @@ class Deployment:
 
     def remove(self) -> None:
         """Remove every trace of this copy from the engine, or raise with what is left."""
-        self.compose("down", "--volumes", "--remove-orphans")
+        down = ("down", "--volumes", "--remove-orphans")
+        self.compose("stop", "dagster-daemon")  # which would launch another run meanwhile
+        try:
+            self.compose(*down)
+        except RuntimeError:  # a run ended meanwhile: its container removed itself, which Compose reports as an error
+            self.compose(*down)
         for tag in {tag for image in self.engine.images.list() for tag in image.tags}:
             if tag.startswith(f"{self.project}-"):
                 self.engine.images.remove(tag)
@@ -131,7 +136,9 @@ class Deployment:
 
     def container(self, service: str) -> Container:
         """Return the service's container."""
-        return self.engine.containers.get(self.compose("ps", "--all", "--quiet", service).strip())
+        # The containers of runs carry the label of the service `user_code` too, as one-off ones.
+        (container,) = self.containers(f"com.docker.compose.service={service}", "com.docker.compose.oneoff=False")
+        return container
 
     def health(self, service: str) -> str:
         """Return healthy, unhealthy or starting."""
@@ -204,10 +211,6 @@ class Deployment:
                 ... on ErrorEvent { error { message errorChain { error { message } } } }
             } } } } }"""
         return list(self.query(query, id=run_id)["eventConnection"]["events"])
-
-    def scheduled_dates(self) -> list[str]:
-        """Return the tag `date` of each run that the schedule made, oldest first."""
-        return self.sql("SELECT value FROM run_tags WHERE key = 'date' ORDER BY value").split("\n")
 
     def launch_into(self, prepare: str) -> str:
         """Launch a run whose directory for texts a shell command prepares before the run starts; return its id."""

@@ -1,0 +1,1 @@
+"""Measures this deployment against Dagster's documented one, side by side on one engine. `make bench`."""

@@ -1,0 +1,357 @@
+"""The rows of the table: what is measured, how, and how far it should reach."""
+
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import docker
+
+from bench.deployments import MULTIPROCESS, Deployment, Run
+
+REPOSITORY = Path(__file__).parent.parent
+BASE_IMAGE = "python:3.13-slim-trixie"
+# What Dagit asks for its list of runs, and for the page of one.
+RUNS_PAGE = """
+{
+  runsFeedOrError(limit: 30, view: RUNS) { ... on RunsFeedConnection { cursor hasMore results {
+    id runStatus creationTime startTime endTime jobName tags { key value }
+    ... on Run { runId canTerminate hasReExecutePermission pipelineSnapshotId stepKeysToExecute }
+  } } }
+  runsFeedCountOrError(view: RUNS) { ... on RunsFeedCount { count } }
+}
+"""
+RUN_PAGE = """
+query ($id: ID!) {
+  runOrError(runId: $id) { ... on Run {
+    runId status jobName tags { key value } startTime endTime updateTime runConfigYaml
+    stepStats { stepKey status startTime endTime } assets { id }
+    executionPlan { steps { key inputs { dependsOn { key } } } }
+  } }
+  logsForRun(runId: $id, limit: 1000) { ... on EventConnection { hasMore events {
+    __typename ... on MessageEvent { runId message timestamp level stepKey eventType }
+  } } }
+}
+"""
+
+
+def progress(message: str) -> None:
+    """Say on stderr what has just been measured."""
+    print(f"{datetime.now():%H:%M:%S} {message}", file=sys.stderr, flush=True)
+
+
+@dataclass
+class Line:
+    """One line of the table. With a `reference` its reach is a ratio, without one a figure of its own."""
+
+    what: str
+    unit: str
+    reach: float
+    ours: list[float]
+    reference: list[float] = field(default_factory=list)
+    quantile: float = 0.5
+
+    def typical(self, samples: list[float]) -> float:
+        """Return the quantile that the line is about: the median, unless it says otherwise."""
+        if self.quantile == 0.5:
+            return statistics.median(samples)
+        return sorted(samples)[min(int(self.quantile * len(samples)), len(samples) - 1)]
+
+    @property
+    def result(self) -> float:
+        """What is held against the reach."""
+        typical = self.typical(self.ours)
+        return typical / self.typical(self.reference) if self.reference else typical
+
+    @property
+    def reached(self) -> bool:
+        """Whether it is."""
+        return self.result <= self.reach
+
+
+@dataclass
+class Alone:
+    """What is measured while nothing else runs on the engine."""
+
+    up: float
+    idle_cpu: float
+    idle_memory: float
+
+
+class Bench:
+    """Both deployments, and what several rows share. Everything is removed at the end."""
+
+    def __init__(self, *, quick: bool, ticking: bool) -> None:
+        """Measure often enough for a table; or, `quick`, only for a verdict. `ticking` lets the schedule run beside."""
+        self.quick = quick
+        self.ticking = ticking
+        self.ticking_since = datetime.now(UTC)
+
+    def __enter__(self) -> Self:
+        """Copy the repository, for the bench edits it, and build both deployments from the copy."""
+        with ExitStack() as stack:
+            self.client = docker.from_env(timeout=60)
+            self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+            listed = subprocess.run(
+                ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+                cwd=REPOSITORY,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            for name in filter(lambda name: (REPOSITORY / name).is_file(), listed.stdout.splitlines()):
+                (self.directory / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(REPOSITORY / name, self.directory / name)
+            ours = Deployment("ours", self.directory, "docker-compose.yml", self.client)
+            reference = Deployment("reference", self.directory, "bench/reference/docker-compose.yml", self.client)
+            self.ours, self.reference = stack.enter_context(ours), stack.enter_context(reference)
+            for one in self.both:
+                progress(f"build {one.name}")
+                one.compose("build")
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove everything."""
+        progress("remove everything")
+        self.stack.close()
+
+    @property
+    def both(self) -> tuple[Deployment, Deployment]:
+        """Ours, then the reference."""
+        return self.ours, self.reference
+
+    def gap(self) -> None:
+        """Wait for a random time, so that nothing locks to a tick; and keep away from the schedule's runs."""
+        time.sleep(random.uniform(0, 5))
+        if self.ticking and not 7 <= (second := time.time() % 60) < 44:
+            time.sleep((67 - second) % 60)
+
+    @cached_property
+    def alone(self) -> dict[str, list[Alone]]:
+        """Start each deployment alone, from nothing, and watch it do nothing."""
+        samples: dict[str, list[Alone]] = {"ours": [], "reference": []}
+        for _ in range(1 if self.quick else 2):
+            for one in self.both:
+                up = one.up()
+                if one is self.ours:
+                    one.schedule(on=False)
+                time.sleep(15)
+                cpu, since = one.idle_seconds(), time.monotonic()
+                time.sleep(15 if self.quick else 45)
+                share = 100 * (one.idle_seconds() - cpu) / (time.monotonic() - since)
+                samples[one.name].append(Alone(up, share, one.memory()))
+                one.down()
+                progress(f"alone: {one.name}, {samples[one.name][-1]}")
+        return samples
+
+    @cached_property
+    def started(self) -> bool:
+        """Start both deployments, side by side, and run each once, so that caches are warm."""
+        for one in self.both:
+            one.up()
+        for one in self.both:
+            one.ended([one.launch()])
+        self.ours.schedule(on=self.ticking)
+        self.ticking_since = datetime.now(UTC)
+        progress("both are up")
+        return True
+
+    @cached_property
+    def runs(self) -> dict[str, list[Run]]:
+        """Single runs, in turn."""
+        assert self.started
+        samples: dict[str, list[Run]] = {"ours": [], "reference": []}
+        for number in range(3 if self.quick else 8):
+            for one in self.both:
+                self.gap()
+                run = one.measured_run()
+                samples[one.name].append(run)
+                parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in run.phases.items())
+                progress(f"run {number + 1}: {one.name} {run.total:.1f} s ({parts}), {run.all_cpu:.1f} s of CPU")
+        return samples
+
+    def floor(self) -> float:
+        """Seconds that `docker run` of the imports and the job takes, without queue, launcher or command line."""
+        project = self.ours.project
+        options = ["--network", f"{project}_default", "--volume", f"{project}_secret:/secret:ro"]
+        options += ["--volume", f"{self.directory}/dagster.yaml:/opt/dagster/dagster.yaml:ro"]
+        options += ["--volume", f"{self.directory}/bench/floor.py:/opt/dagster/floor.py:ro"]
+        for variable in ("PGHOST=postgres", "PGUSER=dagster", "PGDATABASE=dagster", "PGPASSFILE=/secret/pgpass"):
+            options += ["--env", variable]
+        options += ["--env", "MAX_CONCURRENT_RUNS=1", "--env", "DAGSTER_HOME=/opt/dagster", "--env", "DATA_PATH=/tmp"]
+        command = ["docker", "run", "--rm", *options, f"{project}-user_code", "python", "floor.py"]
+        started = time.monotonic()
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"the floor failed: {done.stderr[-4000:]}")
+        return time.monotonic() - started
+
+
+def up(bench: Bench) -> list[Line]:
+    """`docker compose up` from nothing, with built images, until all is healthy."""
+    samples = {name: [one.up for one in alone] for name, alone in bench.alone.items()}
+    return [Line("`up` with built images to all healthy", "s", 1 / 2, samples["ours"], samples["reference"])]
+
+
+def idle_cpu(bench: Bench) -> list[Line]:
+    """CPU of all services and the engine while nothing runs."""
+    samples = {name: [one.idle_cpu for one in alone] for name, alone in bench.alone.items()}
+    return [Line("idle CPU, healthchecks included", "% of a core", 1, samples["ours"], samples["reference"])]
+
+
+def idle_memory(bench: Bench) -> list[Line]:
+    """Memory of all services while nothing runs."""
+    samples = {name: [one.idle_memory for one in alone] for name, alone in bench.alone.items()}
+    return [Line("idle memory", "MiB", 1, samples["ours"], samples["reference"])]
+
+
+def launch(bench: Bench) -> list[Line]:
+    """One run at a time, from the launch over GraphQL to SUCCESS."""
+    samples = {name: [one.total for one in runs] for name, runs in bench.runs.items()}
+    return [Line("launch to SUCCESS", "s", 0.33, samples["ours"], samples["reference"])]
+
+
+def floor(bench: Bench) -> list[Line]:
+    """Compare the same with the least that a run in a container of its own can take."""
+    ours = [one.total for one in bench.runs["ours"]]
+    floors = []
+    for _ in ours:
+        bench.gap()
+        floors.append(bench.floor())
+        progress(f"floor: {floors[-1]:.1f} s")
+    return [Line("launch to SUCCESS, against the floor", "s", 1.4, ours, floors)]
+
+
+def cpu(bench: Bench) -> list[Line]:
+    """CPU-seconds of the same runs."""
+    own = {name: [one.own_cpu for one in runs] for name, runs in bench.runs.items()}
+    everything = {name: [one.all_cpu for one in runs] for name, runs in bench.runs.items()}
+    return [
+        Line("CPU of a run, its container", "s", 0.25, own["ours"], own["reference"]),
+        Line("CPU of a run, all together", "s", 0.30, everything["ours"], everything["reference"]),
+    ]
+
+
+def multiprocess(bench: Bench) -> list[Line]:
+    """One run at a time with a process per op."""
+    assert bench.started
+    samples: dict[str, list[float]] = {"ours": [], "reference": []}
+    for _ in range(2 if bench.quick else 4):
+        for one in bench.both:
+            bench.gap()
+            config = MULTIPROCESS if one is bench.ours else None  # the reference's own default is the same
+            samples[one.name].append(one.measured_run(config).total)
+            progress(f"multiprocess: {one.name} {samples[one.name][-1]:.1f} s")
+    return [Line("launch to SUCCESS, a process per op", "s", 1 / 2, samples["ours"], samples["reference"])]
+
+
+def throughput(bench: Bench) -> list[Line]:
+    """20 runs submitted at once, until the last has ended."""
+    assert bench.started
+    samples: dict[str, list[float]] = {}
+    for one in bench.both:
+        started = time.time()
+        runs = one.ended([one.launch() for _ in range(20)])
+        samples[one.name] = [max(run["endTime"] for run in runs) - started]
+        progress(f"20 at once: {one.name} {samples[one.name][0]:.0f} s")
+    return [Line("20 runs at once until all have ended", "s", 0.35, samples["ours"], samples["reference"])]
+
+
+def schedule(bench: Bench) -> list[Line]:
+    """From the minute's boundary to the run's start, over 15 ticks; those during other rows count."""
+    assert bench.started
+    ticks = 3 if bench.quick else 15
+    query = "query ($tags: [ExecutionTag!]) { runsOrError(filter: {tags: $tags}) { ... on Runs { results { %s } } } }"
+    tags = [{"key": "dagster/schedule_name", "value": "every_minute"}]
+    seen: dict[str, float] = {}
+    while len(seen) < ticks:
+        time.sleep(10)
+        for run in bench.ours.graphql(query % "startTime tags { key value }", tags=tags)["runsOrError"]["results"]:
+            date = next(tag["value"] for tag in run["tags"] if tag["key"] == "date")
+            due = datetime.strptime(date, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+            if due > bench.ticking_since and run["startTime"] and date not in seen:
+                seen[date] = run["startTime"] - due.timestamp()
+                progress(f"tick {len(seen)} of {ticks}: {seen[date]:.1f} s")
+        if (datetime.now(UTC) - bench.ticking_since).total_seconds() > 60 * (ticks + 10):
+            raise TimeoutError(f"only {len(seen)} of {ticks} ticks have run since {bench.ticking_since}")
+    bench.ours.schedule(on=False)
+    bench.ticking = False
+    return [Line(f"schedule: minute to STARTED, p95 of {ticks}", "s", 4, list(seen.values()), quantile=0.95)]
+
+
+def edit(bench: Bench) -> list[Line]:
+    """From a changed file in `pipeline/` to the change in Dagit: build, replace, reload."""
+    assert bench.started
+    samples = []
+    file = bench.directory / "pipeline/jobs.py"
+    for number in range(1 if bench.quick else 3):
+        marker = f"edit {number}"
+        source = file.read_text()
+        file.write_text(source.replace('"""Pick a sentence', f'"""{marker}: pick a sentence', 1))
+        started = time.monotonic()
+        bench.ours.compose("up", "--build", "--detach", "user_code")
+        bench.ours.wait_until("the edit is live", lambda marker=marker: marker in bench.ours.ready()[1])
+        samples.append(time.monotonic() - started)
+        file.write_text(source)
+        progress(f"edit: {samples[-1]:.1f} s")
+    return [Line("edit in `pipeline/` to live in Dagit", "s", 15, samples)]
+
+
+def image_size(bench: Bench) -> list[Line]:
+    """Weigh what each image adds to its base."""
+    lines = []
+    for image, name in (("user_code", "user code"), ("dagster", "host")):
+        ours, reference = ([one.image_size(image, BASE_IMAGE)] for one in bench.both)
+        lines.append(Line(f"image above its base: {name}", "MB", 0.6, ours, reference))
+    return lines
+
+
+def history(bench: Bench) -> list[Line]:
+    """Compare launches and pages with 100,000 runs in the database with the same before. Copies a run's rows by SQL."""
+    assert bench.started
+    ours = bench.ours
+    template = ours.launch()
+    ours.ended([template])
+    empty: dict[str, list[float]] = {"launch": [], "runs": [], "run": []}
+    full: dict[str, list[float]] = {"launch": [], "runs": [], "run": []}
+    for timings in (empty, full):
+        if timings is full:
+            started = time.monotonic()
+            sql = (REPOSITORY / "bench/history.sql").read_text()
+            psql = ["exec", "-T", "postgres", "psql", "-U", "dagster", "-d", "dagster", "-q", "-v", "ON_ERROR_STOP=1"]
+            variables = ["-v", f"template={template}", "-v", f"runs={1000 if bench.quick else 100_000}"]
+            counted = ours.compose(*psql, *variables, stdin=sql).split()
+            progress(f"history: filled in {time.monotonic() - started:.0f} s, {' '.join(counted)}")
+        for _ in range(2 if bench.quick else 5):
+            bench.gap()
+            timings["launch"].append(ours.measured_run().total)
+        for _ in range(20):
+            for page, query in (("runs", RUNS_PAGE), ("run", RUN_PAGE)):
+                begun = time.monotonic()
+                ours.graphql(query, **({"id": template} if page == "run" else {}))
+                timings[page].append(time.monotonic() - begun)
+        medians = ", ".join(f"{name} {statistics.median(values):.2f} s" for name, values in timings.items())
+        progress(f"history {'full' if timings is full else 'empty'}: {medians}")
+    names = {"launch": "launch to SUCCESS", "runs": "Dagit's page of runs", "run": "Dagit's page of a run"}
+    return [Line(f"100,000 runs: {what}, full / empty", "s", 1.3, full[key], empty[key]) for key, what in names.items()]
+
+
+# In the order in which they are measured: what needs the engine for itself comes first, the great fill last.
+ROWS: dict[str, Callable[[Bench], list[Line]]] = {
+    row.__name__: row
+    for row in (
+        *(image_size, up, idle_cpu, idle_memory),
+        *(launch, floor, cpu, multiprocess, schedule, throughput, edit, history),
+    )
+}

@@ -1,0 +1,94 @@
+"""What an operator does to the stack: two copies side by side, hang, stop, start again, restart."""
+
+import pytest
+
+from tests.deployment.deployment import ENDED, SERVICES, Deployment
+
+
+def history(deployment: Deployment) -> list[str]:
+    """Return every ended run with its status and its number of events."""
+    query = """
+        SELECT run_id, status, count(*) FROM runs JOIN event_logs USING (run_id)
+        WHERE status IN ('SUCCESS', 'FAILURE', 'CANCELED') GROUP BY run_id, status ORDER BY run_id"""
+    return deployment.sql(query).splitlines()
+
+
+def wait_until_healthy(deployment: Deployment, timeout: float = 90) -> None:
+    """Wait until all services are healthy."""
+    deployment.wait_for(
+        "healthy services",
+        lambda: {service: deployment.health(service) for service in sorted(SERVICES)},
+        lambda health: set(health.values()) == {"healthy"},
+        timeout,
+    )
+
+
+def test_two_copies_run_side_by_side(deployment: Deployment, neighbour: Deployment) -> None:
+    run_id = neighbour.launch()
+    assert neighbour.finish(run_id) == "SUCCESS"
+    attrs = neighbour.run_containers[run_id].attrs
+    assert set(attrs["NetworkSettings"]["Networks"]) == {f"{neighbour.project}_default"}
+    assert {mount["Name"].split("_")[0] for mount in attrs["Mounts"]} == {neighbour.project}
+    assert deployment.sql(f"SELECT count(*) FROM runs WHERE run_id = '{run_id}'") == "0"
+    assert run_id not in deployment.run_in("dagit", "ls", "/data", "/opt/dagster/storage").decode()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("services", [["dagit", "dagster-daemon", "user_code"], ["postgres"]], ids=" and ".join)
+def test_a_hung_service_is_unhealthy_within_a_minute(services: list[str], neighbour: Deployment) -> None:
+    containers = [neighbour.container(service) for service in services]
+    for container in containers:
+        container.kill("SIGSTOP")
+    try:
+        neighbour.wait_for(
+            "unhealthy services",
+            lambda: {service: neighbour.health(service) for service in services},
+            lambda health: set(health.values()) == {"unhealthy"},
+            timeout=60,
+        )
+    finally:
+        for container in containers:
+            container.kill("SIGCONT")
+    wait_until_healthy(neighbour)
+
+
+def test_all_healthchecks_together_use_less_than_2_percent_of_a_core(neighbour: Deployment) -> None:
+    share = {}
+    for service in sorted(SERVICES):
+        healthcheck = neighbour.container(service).attrs["Config"]["Healthcheck"]
+        ten_times = f"for i in 1 2 3 4 5 6 7 8 9 10; do {' '.join(healthcheck['Test'][1:])}; done >/dev/null; times"
+        # The second line that `times` prints is what the children used: 0m0.31s 0m0.12s, user and system.
+        children = neighbour.run_in(service, "sh", "-euc", ten_times).decode().splitlines()[1].split()
+        seconds = sum(60 * float(time.split("m")[0]) + float(time.split("m")[1].rstrip("s")) for time in children) / 10
+        assert seconds > 0
+        share[service] = seconds / (healthcheck["Interval"] / 1e9)
+    assert sum(share.values()) < 0.02, share
+
+
+@pytest.mark.timeout(300)
+def test_down_stops_runs_in_flight_and_up_finds_all_as_it_was(neighbour: Deployment) -> None:
+    ended = neighbour.launch()
+    assert neighbour.finish(ended) == "SUCCESS"
+    in_flight = neighbour.hang()
+    before = history(neighbour)
+    password = neighbour.run_in("postgres", "cat", "/secret/password")
+
+    neighbour.compose("down", "--remove-orphans")
+    assert neighbour.containers() == []
+    assert neighbour.engine.networks.list(filters={"label": neighbour.label}) == []
+
+    neighbour.up()
+    assert neighbour.run_in("postgres", "cat", "/secret/password") == password
+    assert set(before) <= set(history(neighbour))
+    assert neighbour.read(f"/data/{ended}/sent_clean.txt") == b"A   OR      ALPHA"
+    assert neighbour.finish(in_flight) in ENDED - {"SUCCESS"}
+
+
+@pytest.mark.timeout(300)
+def test_a_restart_keeps_all_history(neighbour: Deployment) -> None:
+    before = history(neighbour)
+    assert before
+    neighbour.compose("restart")
+    wait_until_healthy(neighbour)
+    assert set(before) <= set(history(neighbour))
+    assert neighbour.finish(neighbour.launch()) == "SUCCESS"

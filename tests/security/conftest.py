@@ -1,0 +1,147 @@
+"""The gate, running in front of an engine."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+import yaml
+
+from tests.security.engine import FakeEngine
+
+ROOT = Path(__file__).parents[2]
+IMAGE = "project-user_code"
+RUN_ID = "01234567-89ab-cdef-0123-456789abcdef"
+ARGUMENTS = {"__class__": "ExecuteRunArgs", "instance_ref": None, "pipeline_run_id": RUN_ID}
+LAUNCHED_ENV = {"CONNECTION_CREDENTIALS": "the-secret-of-the-launcher"}
+
+
+def description(project: str = "project") -> str:
+    """Return the description of a run container in docker-compose.yml, as Compose interpolates it."""
+    text = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["x-run"]["DAGSTER_CONTAINER_CONTEXT"]
+    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", lambda found: found[2] or project, str(text))
+
+
+class Gate:
+    """The gate as a process of its own, with its doors in a directory."""
+
+    def __init__(
+        self, directory: Path, engine: str, runs: dict[str, str], most: str = "4", owner: str = "project"
+    ) -> None:
+        """Start it in front of the engine with this socket."""
+        self.doors = {name: directory / name / "docker.sock" for name in ("launch", "stop")}
+        for door in self.doors.values():
+            door.parent.mkdir(exist_ok=True)
+        self.log = directory / "gate.log"
+        self.command = [
+            sys.executable,
+            str(ROOT / "deploy/gate/gate.py"),
+            *(part for run in runs.items() for part in run),
+        ]
+        self.environment = {
+            **os.environ,
+            "ENGINE_SOCKET": engine,
+            "GATE_SOCKETS": str(directory),
+            "OWNER": owner,
+            "MAX_CONCURRENT_RUNS": most,
+        }
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it is open."""
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(self.command, env=self.environment, stdout=log, stderr=log)
+        opened = self.text().count("open: API")
+        for _ in range(200):
+            if self.text().count("open: API") > opened:
+                return
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.05)
+        raise RuntimeError(f"the gate did not open; its log ends in:\n{self.text()[-2000:]}")
+
+    def stop(self) -> None:
+        """Stop it as the engine does."""
+        self.process.terminate()
+        self.process.wait(20)
+
+    def text(self) -> str:
+        """Return its log."""
+        return self.log.read_text()
+
+    def client(self, door: str = "launch") -> docker.DockerClient:
+        """Return docker-py at one of its doors."""
+        return docker.DockerClient(f"unix://{self.doors[door]}", version="auto", timeout=30)
+
+    def send(self, raw: bytes, door: str = "launch", patience: float = 15) -> bytes:
+        """Send bytes to a door; return all that it answers until it closes."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(patience)
+            client.connect(str(self.doors[door]))
+            answer = b""
+            try:
+                client.sendall(raw)
+                while part := client.recv(65536):
+                    answer += part
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # it had heard enough
+            return answer
+
+
+def launch(client: docker.DockerClient, text: str, image: str = IMAGE, run: str = RUN_ID) -> Any:
+    """Create a run container as DockerRunLauncher does."""
+    part = json.loads(text)["docker"]
+    kwargs = {**part["container_kwargs"]}
+    kwargs.pop("stop_timeout", None)
+    labels = {**kwargs.pop("labels", {}), "dagster/run_id": run, "dagster/job_name": "clean_string_job"}
+    pairs = (variable.partition("=") for variable in part["env_vars"])
+    environment = {name: value or LAUNCHED_ENV.get(name, f"value of {name}") for name, _, value in pairs}
+    return client.containers.create(
+        image=image,
+        command=["dagster", "api", "execute_run", json.dumps(ARGUMENTS)],
+        detach=True,
+        environment={**environment, "DAGSTER_RUN_JOB_NAME": "clean_string_job"},
+        network=part["networks"][0],
+        labels=labels,
+        **kwargs,
+    )
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeEngine]:
+    engine = FakeEngine(tmp_path_factory.mktemp("engine"))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def gate(engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    gate = Gate(tmp_path_factory.mktemp("gate"), engine.socket, {IMAGE: description()}, most="1000")
+    yield gate
+    gate.stop()
+
+
+@pytest.fixture
+def open_gate(tmp_path: Path) -> Iterator[Callable[..., tuple[Gate, FakeEngine]]]:
+    """Open gates of one's own, each in front of a new engine."""
+    opened: list[tuple[Gate, FakeEngine]] = []
+
+    def open_one(text: str | None = None, most: str = "4", **versions: str) -> tuple[Gate, FakeEngine]:
+        directory = tmp_path / str(len(opened))
+        directory.mkdir()
+        engine = FakeEngine(directory, **versions)
+        opened.append((Gate(directory, engine.socket, {IMAGE: text or description()}, most), engine))
+        return opened[-1]
+
+    yield open_one
+    for gate, engine in opened:
+        gate.stop()
+        engine.close()

@@ -1,0 +1,137 @@
+"""A Docker engine that does nothing but answer, and remember all it was asked."""
+
+import json
+import re
+import socketserver
+import threading
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+OWNER = "deployable-dagster.gate"
+OWN, EXITED, FOREIGN, OTHER = ("a1" * 32, "a2" * 32, "b1" * 32, "c1" * 32)
+SECRET = "the-secret-of-a-container"
+
+
+class Request(NamedTuple):
+    """What the engine received."""
+
+    method: str
+    path: str
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, read."""
+        return json.loads(self.body)
+
+
+class FakeEngine:
+    """Listens on a Unix socket in a directory; `requests` is all that it received, in order."""
+
+    def __init__(self, directory: Path, newest: str = "1.41", oldest: str = "1.12") -> None:
+        """Start to listen."""
+        self.socket = str(directory / "engine.sock")
+        self.versions = {"ApiVersion": newest, "MinAPIVersion": oldest}
+        self.requests: list[Request] = []
+        self.delay = 0.0
+        self.images_exist = True
+        self.closed = False
+        self.lock = threading.Lock()
+        self.containers: dict[str, dict[str, Any]] = {}
+        self.add(OWN, {OWNER: "project"}, "running")
+        self.add(EXITED, {OWNER: "project"}, "exited")
+        self.add(FOREIGN, {}, "running")
+        self.add(OTHER, {OWNER: "another-project"}, "running")
+        self.server = Server(self.socket, Handler)
+        self.server.engine = self
+        threading.Thread(target=self.server.serve_forever, args=[0.05], daemon=True).start()
+
+    def add(self, id_: str, labels: dict[str, str], status: str, created: float | None = None) -> None:
+        """Have a container."""
+        self.containers[id_] = {
+            "Id": id_,
+            "Created": "2026-01-01T00:00:00Z",
+            "CreatedAt": time.time() if created is None else created,
+            "State": {"Status": status, "Running": status == "running", "ExitCode": 0, "Pid": 1},
+            "Config": {"Labels": labels, "Env": [f"PASSWORD={SECRET}"], "Cmd": [SECRET]},
+            "HostConfig": {"Binds": [SECRET]},
+        }
+
+    def close(self) -> None:
+        """Listen no more, and leave those who are connected without an answer."""
+        self.closed = True
+        self.server.shutdown()
+        self.server.server_close()
+
+    def answer(self, request: Request) -> tuple[int, Any]:  # noqa: PLR0911 - one for each call
+        """Answer as the engine would, as far as the gate asks it."""
+        with self.lock:
+            self.requests.append(request)
+        path = re.sub(r"^/v[0-9.]+", "", urlsplit(request.path).path)
+        query = parse_qs(urlsplit(request.path).query)
+        if path == "/version":
+            return 200, self.versions
+        if path == "/containers/json":
+            filters = json.loads(query["filters"][0])
+            wanted = dict(label.split("=") for label in filters["label"])
+            return 200, [
+                {"Id": c["Id"], "State": c["State"]["Status"], "Created": c["CreatedAt"]}
+                for c in list(self.containers.values())
+                if wanted.items() <= c["Config"]["Labels"].items() and c["State"]["Status"] in filters["status"]
+            ]
+        if path == "/containers/create":
+            if not self.images_exist:
+                return 404, {"message": "No such image: x"}
+            time.sleep(self.delay)
+            with self.lock:
+                id_ = f"{len(self.requests):064x}"
+                self.add(id_, request.json.get("Labels") or {}, "created")
+            return 201, {"Id": id_, "Warnings": None}
+        found = re.fullmatch("/containers/([^/]+)(/json|/start|/stop|)", path)
+        container = self.containers.get(found[1]) if found else None
+        if not found or not container:
+            return 404, {"message": "page not found"}
+        if found[2] == "/json":
+            return 200, container
+        time.sleep(self.delay)
+        if request.method == "DELETE":
+            del self.containers[found[1]]
+        else:
+            container["State"]["Status"] = {"/start": "running", "/stop": "exited"}[found[2]]
+        return 204, None
+
+
+class Server(socketserver.ThreadingUnixStreamServer):
+    """Serves a `FakeEngine`."""
+
+    daemon_threads = True
+    request_queue_size = 256
+    engine: FakeEngine
+
+
+class Handler(socketserver.StreamRequestHandler):
+    """Reads requests, as leniently as any server could, so that nothing a client smuggles stays unseen."""
+
+    server: Server
+
+    def handle(self) -> None:
+        """Answer one request after the other."""
+        while line := self.rfile.readline():
+            method, _, rest = line.decode("latin-1").strip().partition(" ")
+            headers = {}
+            while (header := self.rfile.readline().decode("latin-1")).strip():
+                name, _, value = header.partition(":")
+                headers[name.strip().lower()] = value.strip()
+            length = headers.get("content-length", "0")
+            body = self.rfile.read(int(length)) if length.isdigit() and len(length) < 10 else b""
+            if self.server.engine.closed:
+                return
+            try:
+                status, answer = self.server.engine.answer(Request(method, rest.rpartition(" ")[0], body))
+            except (ValueError, KeyError, AttributeError, RecursionError):
+                status, answer = 400, {"message": "bad request"}
+            content = b"" if answer is None else json.dumps(answer).encode()
+            head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+            self.wfile.write((head if content else f"HTTP/1.1 {status} X\r\n\r\n").encode() + content)

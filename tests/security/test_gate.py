@@ -1,0 +1,363 @@
+"""Nothing but a run container comes out of the gate, whatever goes in."""
+
+import json
+import re
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_plus
+
+import docker
+import pytest
+
+from tests.security.attacks import MARK, Attack, attacks, create
+from tests.security.conftest import ARGUMENTS, IMAGE, LAUNCHED_ENV, RUN_ID, Gate, description, launch
+from tests.security.engine import EXITED, FOREIGN, OTHER, OWN, OWNER, SECRET, FakeEngine, Request
+
+OpenGate = Callable[..., tuple[Gate, FakeEngine]]
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the body of the create request that docker-py makes for the launcher."""
+    engine = FakeEngine(tmp_path_factory.mktemp("plain"))
+    launch(docker.DockerClient(f"unix://{engine.socket}", version="auto"), description())
+    engine.close()
+    return dict(next(request for request in engine.requests if request.path.endswith("/create")).json)
+
+
+def run_container(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return the one body that may reach the engine."""
+    return {**asked, "Labels": {**asked["Labels"], OWNER: "project"}}
+
+
+def is_harmless(request: Request, asked: dict[str, Any]) -> bool:
+    """Tell whether the engine may receive this from a gate under attack."""
+    if request.method == "GET":
+        ours = '/v1.41/containers/json?all=1&filters={"label": ["deployable-dagster.gate=project"], "status": '
+        path = unquote_plus(request.path)
+        inspect = re.fullmatch(r"/v1\.41/containers/[0-9a-f]{64}/json", path)
+        return not request.body and bool(inspect or path.startswith(ours))
+    try:
+        return request[:2] == ("POST", "/v1.41/containers/create") and request.json == run_container(asked)
+    except (ValueError, RecursionError):
+        return False
+
+
+def judge(attack: Attack, answer: bytes, received: list[Request], asked: dict[str, Any]) -> list[str]:
+    """List what an attack achieved."""
+    harm = [f"the engine received {request}"[:300] for request in received if not is_harmless(request, asked)]
+    if SECRET.encode() in answer:
+        harm.append("a container's secret came out")
+    foreign = [id_ for id_ in (FOREIGN, OTHER) if id_ in attack.raw.decode("latin-1") and b"Status" in answer]
+    return harm + [f"the state of {id_} came out" for id_ in foreign]
+
+
+def send_all(
+    list_: list[Attack], send: Callable[[bytes, str], bytes], engine: FakeEngine, asked: dict[str, Any]
+) -> dict[str, list[str]]:
+    """Send one attack after the other; return what those achieved that achieved anything."""
+    succeeded = {}
+    for attack in list_:
+        before = len(engine.requests)
+        answer = send(attack.raw, attack.door)
+        if harm := judge(attack, answer, engine.requests[before:], asked):
+            succeeded[f"{attack.family}: {attack.name}"] = harm
+    return succeeded
+
+
+def test_no_attack_gets_through(
+    gate: Gate, engine: FakeEngine, asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    all_ = sorted(attacks(asked), key=lambda attack: attack.family)
+    table: list[tuple[str, int, int]] = []
+    succeeded: dict[str, list[str]] = {}
+    for family, members in groupby(all_, key=lambda attack: attack.family):
+        list_ = list(members)
+        if family == "slow and huge":  # they take as long as the gate's patience, so all at once, and judged together
+            before = len(engine.requests)
+            with ThreadPoolExecutor(len(list_)) as pool:
+                pool.map(lambda attack: gate.send(attack.raw, attack.door), list_)
+            harm = [r for r in engine.requests[before:] if not is_harmless(r, asked)]
+            through = {family: [str(r)[:300] for r in harm]} if harm else {}
+        else:
+            through = send_all(list_, gate.send, engine, asked)
+        succeeded |= through
+        table.append((family, len(list_), len(through)))
+    with capsys.disabled():
+        print("\n\nattacks: tried / let through")
+        for family, tried, through_count in [*table, ("all", len(all_), len(succeeded))]:
+            print(f"  {family:40} {tried:4} {through_count:4}")
+    assert not succeeded
+    assert len(all_) >= 250
+    assert MARK not in gate.text()
+    assert SECRET not in gate.text()
+    # It has lost nothing by it: the next run is launched.
+    assert launch(gate.client(), description()).status == "created"
+
+
+def test_the_judge_convicts(tmp_path: Path, asked: dict[str, Any]) -> None:
+    """Sent straight to an engine, most of the attacks are seen to succeed; so the test above can fail."""
+    engine = FakeEngine(tmp_path)
+
+    def send(raw: bytes, _door: str) -> bytes:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(engine.socket)
+            client.settimeout(5)
+            try:
+                client.sendall(raw)
+                client.shutdown(socket.SHUT_WR)
+                return b"".join(iter(lambda: client.recv(65536), b""))
+            except (BrokenPipeError, ConnectionResetError):
+                return b""
+
+    list_ = attacks(asked)
+    assert len(send_all(list_, send, engine, asked)) > 0.8 * len(list_)
+
+
+def test_the_launcher_gets_what_it_needs(open_gate: OpenGate, asked: dict[str, Any]) -> None:
+    gate, engine = open_gate()
+    container = launch(gate.client(), description())
+    assert engine.requests[-2].json == run_container(asked)
+    container.start()
+    container.reload()
+    assert container.status == "running"
+    at_stop = gate.client("stop").containers.get(str(container.id))
+    at_stop.stop(timeout=7)
+    assert [(r.method, r.path) for r in engine.requests if r.method == "POST"] == [
+        ("POST", "/v1.41/containers/create"),
+        ("POST", f"/v1.41/containers/{container.id}/start"),
+        ("POST", f"/v1.41/containers/{container.id}/stop?t=7"),
+    ]
+    at_stop.reload()
+    assert at_stop.status == "exited"
+
+
+def test_what_differs_from_run_to_run_arrives(open_gate: OpenGate, asked: dict[str, Any]) -> None:
+    gate, engine = open_gate()
+    arguments: dict[str, Any] = {**ARGUMENTS, "name": 'Ünï\u2028"\\', "list": [1, 1.5, None, True, {"a": {}}]}
+    env = [f"{pair}=ü \n'\"" for pair in asked["Env"]]
+    body = {**asked, "Cmd": ["dagster", "api", "resume_run", json.dumps(arguments)], "Env": env[::-1]}
+    assert gate.send(create(body)).startswith(b"HTTP/1.1 201 ")
+    received = engine.requests[-1].json
+    assert received["Cmd"][:3] == ["dagster", "api", "resume_run"]
+    assert json.loads(received["Cmd"][3]) == arguments
+    assert sorted(received["Env"]) == sorted(env)
+
+
+def test_inspect_tells_the_state_alone(gate: Gate) -> None:
+    attributes = gate.client("stop").containers.get(OWN).attrs
+    assert attributes == {"Id": OWN, "State": {"Status": "running", "Running": True, "ExitCode": 0}}
+
+
+def test_a_foreign_container_is_as_if_absent(gate: Gate) -> None:
+    answers = [
+        gate.send(f"GET /v1.41/containers/{id_}/json HTTP/1.1\r\nHost: x\r\n\r\n".encode()).replace(id_.encode(), b"")
+        for id_ in (FOREIGN, OTHER, "d" * 64)
+    ]
+    without_date = {re.sub(rb"Date: [^\r]*", b"", answer) for answer in answers}
+    assert len(without_date) == 1
+
+
+def test_a_missing_image_leads_to_no_pull_and_no_login(open_gate: OpenGate) -> None:
+    gate, engine = open_gate()
+    engine.images_exist = False
+    with pytest.raises(docker.errors.APIError, match="the engine has no image project-user_code: build it") as raised:
+        launch(gate.client(), description())
+    assert not isinstance(raised.value, docker.errors.NotFound)  # which the launcher takes for a reason to pull
+    with pytest.raises(docker.errors.APIError, match="403"):
+        gate.client().images.pull(IMAGE)
+    with pytest.raises(docker.errors.APIError, match="403"):
+        gate.client().login("user", "password")
+    assert [request for request in engine.requests if "/containers/" not in request.path] == [
+        Request("GET", "/version", b"")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("oldest", "newest", "spoken"),
+    [("1.12", "1.41", "1.41"), ("1.24", "1.44", "1.44"), ("1.44", "1.52", "1.44"), ("1.48", "1.60", "1.48")],
+)
+def test_old_and_new_engines_are_spoken_to_in_their_version(
+    open_gate: OpenGate, oldest: str, newest: str, spoken: str
+) -> None:
+    gate, engine = open_gate(oldest=oldest, newest=newest)
+    client = gate.client()
+    assert client.api.version(api_version=False) == {"ApiVersion": spoken, "MinAPIVersion": spoken}
+    launch(client, description()).start()
+    assert {request.path.split("/")[1] for request in engine.requests[1:]} == {f"v{spoken}"}
+
+
+def test_a_restarted_gate_knows_its_containers_again(open_gate: OpenGate) -> None:
+    gate, _ = open_gate()
+    container = launch(gate.client(), description())
+    gate.stop()
+    gate.start()
+    container = gate.client().containers.get(str(container.id))
+    container.start()
+    gate.client("stop").containers.get(str(container.id)).stop()
+
+
+def test_80_at_once_do_not_beat_the_cap(open_gate: OpenGate) -> None:
+    gate, engine = open_gate(most="2")  # OWN is running already: three more may live
+    engine.delay = 0.02
+
+    def try_(number: int) -> bool:
+        try:
+            launch(gate.client(), description(), run=f"{number:036x}")
+        except docker.errors.APIError as error:
+            if "429" not in str(error):
+                raise
+            return False
+        return True
+
+    with ThreadPoolExecutor(80) as pool:
+        assert sum(pool.map(try_, range(80))) == 3
+    assert sum(request.path.endswith("/create") for request in engine.requests) == 3
+
+
+def test_an_ended_run_container_makes_room_and_does_not_come_back(open_gate: OpenGate) -> None:
+    gate, engine = open_gate(most="1")
+    container = launch(gate.client(), description())
+    with pytest.raises(docker.errors.APIError, match="2 run containers live already"):
+        launch(gate.client(), description())
+    container.start()
+    container.stop()
+    launch(gate.client(), description())
+    with pytest.raises(docker.errors.APIError, match="it has run"):
+        container.start()
+    assert sum(request.path.endswith(f"{container.id}/start") for request in engine.requests) == 1
+    assert EXITED in engine.containers
+
+
+def test_a_container_is_started_once_even_by_twenty_at_once(open_gate: OpenGate) -> None:
+    gate, engine = open_gate()
+    container = launch(gate.client(), description())
+    engine.delay = 0.3
+
+    def try_(_: int) -> None:
+        with pytest.raises(docker.errors.APIError, match="409"):
+            gate.client().containers.get(str(container.id)).start()
+
+    thread = threading.Thread(target=gate.client().containers.get(str(container.id)).start)
+    thread.start()
+    while not engine.requests[-1].path.endswith("/start"):
+        time.sleep(0.005)
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(try_, range(20)))
+    thread.join()
+    assert sum(request.path.endswith("/start") for request in engine.requests) == 1
+
+
+def test_a_container_that_nobody_started_is_removed_in_the_end(open_gate: OpenGate) -> None:
+    gate, engine = open_gate()
+    engine.add("e" * 64, {OWNER: "project"}, "created", created=time.time() - 3600)
+    engine.add("f" * 64, {OWNER: "another-project"}, "created", created=time.time() - 3600)
+    fresh = launch(gate.client(), description())
+    launch(gate.client(), description())
+    assert "e" * 64 not in engine.containers
+    assert {"f" * 64, fresh.id} <= engine.containers.keys()
+
+
+HALF = b"POST /v1.41/containers/create HTTP/1.1\r\nHost: gate\r\nContent-Length: 65000\r\n\r\n{"
+
+
+@pytest.mark.parametrize("begun", [b"", HALF, HALF + b" " * 60_000], ids=["nothing", "little", "much"])
+def test_a_flood_of_half_open_requests_stops_no_run(open_gate: OpenGate, begun: bytes) -> None:
+    """Dagit, hostile, opens as many as it can all the time; the daemon, broken, holds 500 open."""
+    gate, _ = open_gate()
+    done, opened = threading.Event(), []
+
+    def open_half(door: str) -> None:
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(1)
+        try:
+            client.connect(str(gate.doors[door]))
+            opened.append(client)
+            client.sendall(begun)
+        except OSError:
+            time.sleep(0.001)  # the gate is still busy with those before
+
+    def flood() -> None:
+        while not done.is_set():
+            open_half("stop")
+
+    threads = [threading.Thread(target=flood) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(500):
+            open_half("launch")
+        for _ in range(3):
+            container = launch(gate.client(), description())
+            container.start()
+            container.stop()
+        memory = int(re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{gate.process.pid}/status").read_text())[0]) / 1024
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+        for client in opened:
+            client.close()
+    assert memory < 160  # MiB; docker-compose.yml gives it 192
+
+
+def test_every_decision_is_logged_and_no_secret_is(open_gate: OpenGate) -> None:
+    gate, _ = open_gate()
+    container = launch(gate.client(), description())
+    gate.send(b"POST /v1.41/containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 21\r\n\r\n{'x': 'hostile-mark'}")
+    gate.send(f"GET /{MARK}\r\n hostile-mark rubbish".encode())
+    gate.send(f"GET /info?password={MARK} HTTP/1.1\r\nHost: x\r\n\r\n".encode(), "stop")
+    lines = [line.split(" ", 2)[2] for line in gate.text().splitlines()]
+    assert [re.sub(r"\d+ ms", "- ms", line).strip() for line in lines] == [
+        "open: API 1.41, at most 8 runs of project-user_code",
+        "launch 200 'GET /version' - ms",
+        f"launch 201 'POST /v1.41/containers/create' - ms {container.id[:12]} run={RUN_ID}",
+        f"launch 200 'GET /v1.41/containers/{container.id}/json' - ms",
+        "launch 400 'POST /v1.41/containers/create' - ms refused: not JSON of the right form",
+        "launch 400 refused: not HTTP",
+        "stop 403 'GET /info' - ms refused: not allowed",
+    ]
+    assert not any(secret in gate.text() for secret in LAUNCHED_ENV.values())
+
+
+def test_an_engine_that_is_gone_is_said_to_be(open_gate: OpenGate) -> None:
+    gate, engine = open_gate()
+    engine.close()
+    Path(engine.socket).unlink()
+    with pytest.raises(docker.errors.APIError, match="the engine does not answer"):
+        gate.client().containers.get(OWN)
+
+
+def test_latency(open_gate: OpenGate, capsys: pytest.CaptureFixture[str]) -> None:
+    """Report what the gate adds to each call, here before an engine that takes no time."""
+    gate, engine = open_gate(most="1000")
+    clients = {"engine": docker.DockerClient(f"unix://{engine.socket}", version="1.41"), "gate": gate.client()}
+    took: dict[tuple[str, str], list[float]] = {}
+    for name in list(clients) * 20:
+        client = clients[name]
+        began = time.perf_counter()
+        client.api.version(api_version=False)
+        versioned = time.perf_counter()
+        container = launch(client, description())
+        created = time.perf_counter()
+        container.reload()
+        inspected = time.perf_counter()
+        container.start()
+        times = {
+            "version": versioned - began,
+            "create and inspect": created - versioned,
+            "inspect": inspected - created,
+        }
+        for call, seconds in {**times, "start": time.perf_counter() - inspected}.items():
+            took.setdefault((call, name), []).append(seconds * 1000)
+    with capsys.disabled():
+        print("\n\nmilliseconds (median): engine, gate")
+        for call in ("version", "create and inspect", "inspect", "start"):
+            print(f"  {call:20}", *(f"{statistics.median(took[call, name]):7.1f}" for name in clients))
