@@ -6,8 +6,10 @@ with the reason, in DEVIATIONS. AUDIT_ONLINE=1 makes it an error too if the data
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -111,24 +113,25 @@ def check_containers(engine: docker.DockerClient, project: str) -> bool:
     containers = engine.containers.list(filters={"label": f"com.docker.compose.project={project}"})
     if not containers:
         sys.exit("Nothing runs that could be audited: make up")
-    options = engine.info()["SecurityOptions"]
-    print(f"The engine has: {', '.join(option.split(',')[0].removeprefix('name=') for option in options)}")
-    print(f"Running: {', '.join(sorted(name(container) for container in containers))}\n")
+    print(f"Running: {', '.join(sorted(map(name, containers)))}\n")
+    options = str(engine.info()["SecurityOptions"])
     unexpected = False
     for rule, (says, holds) in RULES.items():
-        print(f"{rule:<5} {says}")
+        lacks = [module for module in ("AppArmor", "SELinux") if module in says and module.lower() not in options]
+        print(f"{rule:<5} {says}{'; this engine has none' if lacks else ''}")
+        deviating = defaultdict(list)
         for container in sorted(containers, key=name):
-            if holds(container, container.attrs["HostConfig"]):
-                continue
-            who = name(container)
-            reason = DEVIATIONS.get((rule, who)) or DEVIATIONS.get((rule, "*"))
-            print(f"      not {who}: {reason or 'UNEXPECTED'}")
+            if not holds(container, container.attrs["HostConfig"]):
+                who = name(container)
+                deviating[DEVIATIONS.get((rule, who)) or DEVIATIONS.get((rule, "*"))].append(who)
+        for reason, names in deviating.items():
+            print(f"      not {', '.join(names)}: {reason or 'UNEXPECTED'}")
             unexpected |= reason is None
     print("\n5.1, 5.23, 5.24 and 5.28 (swarm mode, docker exec, newest images) are about the engine and its use.")
     return not unexpected
 
 
-def write_bills(engine: docker.DockerClient, images: list[str]) -> None:
+def write_bills(engine: docker.DockerClient, project: str, images: list[str]) -> None:
     """Write what each image is made of to audit/, as CycloneDX JSON."""
     BILLS.mkdir(exist_ok=True)
     for image in images:
@@ -140,7 +143,8 @@ def write_bills(engine: docker.DockerClient, images: list[str]) -> None:
         parts = [Component(name=url.name, version=url.version, purl=url, bom_ref=str(url)) for url in urls]
         bom = Bom(components=parts)
         bom.metadata.component = Component(name=image, type=ComponentType.CONTAINER)
-        bill = BILLS / f"{image.replace('/', '_').replace(':', '-')}.cdx.json"
+        bom.register_dependency(bom.metadata.component, parts)
+        bill = BILLS / f"{re.sub('[/:]', '-', image.removeprefix(f'{project}-'))}.cdx.json"
         outputter = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6)
         outputter.output_to_file(str(bill), allow_overwrite=True, indent=1)
         print(f"{bill}: {len(parts)} packages")
@@ -150,9 +154,7 @@ def check_vulnerabilities() -> bool:
     """Print the known vulnerabilities of the locked dependencies; return whether there are none."""
     command = [sys.executable, "-m", "pip_audit", "--disable-pip", "--require-hashes", "--format=json"]
     files = [f"--requirement={path}" for path in sorted(Path("requirements").glob("*.txt"))]
-    done = subprocess.run(
-        [*command, "--progress-spinner=off", *files], capture_output=True, check=False
-    )
+    done = subprocess.run([*command, "--progress-spinner=off", *files], capture_output=True, check=False)
     if not done.stdout:
         sys.exit(done.stderr.decode())
     packages = json.loads(done.stdout)["dependencies"]
@@ -163,7 +165,8 @@ def check_vulnerabilities() -> bool:
     for package, identifier in found:
         print(f"      {package['name']} {package['version']}: {identifier}")
     if skipped:
-        print("NOT AUDITED: the database of vulnerabilities did not know or did not answer for", ", ".join(skipped))
+        names = "any of them" if len(skipped) == len(packages) else ", ".join(skipped)
+        print(f"NOT AUDITED: the database of vulnerabilities is out of reach, or does not know {names}")
     return not found and not (skipped and os.getenv("AUDIT_ONLINE") == "1")
 
 
@@ -174,7 +177,7 @@ def main() -> None:
     print("# CIS Docker Benchmark, section 5\n")
     good = check_containers(engine, config["name"])
     print("\n# Bills of materials\n")
-    write_bills(engine, sorted({service["image"] for service in config["services"].values()}))
+    write_bills(engine, config["name"], sorted({service["image"] for service in config["services"].values()}))
     print("\n# Known vulnerabilities\n")
     good &= check_vulnerabilities()
     sys.exit(not good)
