@@ -21,7 +21,7 @@ CHROMIUM = [
 
 
 @pytest.fixture(scope="session")
-def engine() -> None:
+def docker_engine() -> None:
     """Skip without a Docker engine; in CI, fail."""
     try:
         docker.from_env().ping()

@@ -9,7 +9,7 @@ from tests.deployment.deployment import Deployment, deployed
 
 
 @pytest.fixture(scope="session")
-def deployment(engine: None) -> Iterator[Deployment]:
+def deployment(docker_engine: None) -> Iterator[Deployment]:
     """Yield the stack that nothing disturbs: its schedule makes a run every minute from its start to its end."""
     with deployed() as deployment:
         yield deployment

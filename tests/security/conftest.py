@@ -150,7 +150,7 @@ def open_gate(tmp_path: Path) -> Iterator[Callable[..., tuple[Gate, FakeEngine]]
 
 
 @pytest.fixture(scope="session")
-def edge(engine: None) -> Iterator[Published]:
+def edge(docker_engine: None) -> Iterator[Published]:
     """Yield a stack that is published, with logins."""
     edge = Published()
     with deployed(edge):
