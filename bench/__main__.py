@@ -28,8 +28,9 @@ def main() -> int:
     parser.add_argument("--rows", type=rows, default=list(ROWS), help="some of: " + ", ".join(ROWS))
     parser.add_argument("--quick", action="store_true", help="few samples, and fail if a launch is slow")
     arguments = parser.parse_args()
-    # Ctrl-C and `kill` alike end in the clean-up.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Ctrl-C and `kill` alike end in the clean-up, in the background too, where a shell has Ctrl-C ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
     started = time.monotonic()
     lines: list[Line] = []

@@ -89,6 +89,11 @@ def engine_seconds() -> dict[int, float]:
     return seconds
 
 
+def engine_used(before: Mapping[int, float]) -> float:
+    """CPU-seconds since then of the engine's processes that lived all the time; an ended shim's is lost."""
+    return sum(now - before[pid] for pid, now in engine_seconds().items() if pid in before)
+
+
 @dataclass
 class Run:
     """One run, as Dagster, the engine and the kernel recorded it. Times in seconds."""
@@ -262,12 +267,11 @@ class Deployment:
         ]
         names = ("queued", "container", "imports", "ops")
         services_cpu = sum(self.service_seconds()) - sum(services)
-        engine_cpu = sum(now - engine.get(pid, now) for pid, now in engine_seconds().items())
         return Run(
             total=record["endTime"] - launched,
             phases=dict(zip(names, (end - begin for begin, end in itertools.pairwise(edges)), strict=True)),
             own_cpu=own,
-            all_cpu=own + services_cpu + engine_cpu,
+            all_cpu=own + services_cpu + engine_used(engine),
         )
 
     def services(self) -> Iterator[str]:
@@ -281,9 +285,12 @@ class Deployment:
         pids = (self.client.api.inspect_container(one)["State"]["Pid"] for one in self.services())
         return [Cgroup(pid).seconds() for pid in pids]
 
-    def idle_seconds(self) -> float:
-        """CPU-seconds of its services and the engine since they started."""
-        return sum(self.service_seconds()) + sum(engine_seconds().values())
+    def idle_share(self, window: float) -> float:
+        """Percent of a core that its services and the engine take, over so many seconds."""
+        services, engine, since = self.service_seconds(), engine_seconds(), time.monotonic()
+        time.sleep(window)
+        used = sum(self.service_seconds()) - sum(services) + engine_used(engine)
+        return 100 * used / (time.monotonic() - since)
 
     def memory(self) -> float:
         """MiB that its services hold, counted as `docker stats` does: without reclaimable file cache."""
@@ -297,8 +304,8 @@ class Deployment:
 
     def image_size(self, image: str, base: str) -> float:
         """MB of one of its images above the base image."""
-        inspect = self.client.api.inspect_image
-        return float(inspect(f"{self.project}-{image}")["Size"] - inspect(base)["Size"]) / 1e6
+        above, below = (self.client.images.get(name).attrs["Size"] for name in (f"{self.project}-{image}", base))
+        return float(above - below) / 1e6
 
     def __enter__(self) -> Self:
         """Remove what an interrupted bench may have left."""

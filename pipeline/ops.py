@@ -34,9 +34,10 @@ class NormalizeStringConfig(dg.Config):
     @field_validator("norm")
     @classmethod
     def check_norm(cls, norm: str) -> str:
-        """Return `norm` in lower case; raise ValueError unless it is upper or lower, in any letter case."""
+        """Return `norm` in lower case; DagsterInvalidConfigError unless it is upper or lower, in any letter case."""
         if norm.lower() not in ("upper", "lower"):
-            raise ValueError(f"norm must be 'upper' or 'lower', not {norm!r}")
+            reason = f"norm must be 'upper' or 'lower', not {norm!r}"
+            raise dg.DagsterInvalidConfigError(reason, [], norm)  # type: ignore[no-untyped-call]
         return norm.lower()
 
 

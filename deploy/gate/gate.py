@@ -179,7 +179,7 @@ class Template:
             raise RefusedError(403, "not the arguments of a run")
         return {
             **self.body,
-            "Cmd": ["dagster", "api", command, json.dumps(parsed)],
+            "Cmd": ["dagster", "api", command, json.dumps(parsed, allow_nan=False)],
             "Env": [f"{name}={env[name]}" for name in self.names],
             "Labels": {**self.labels, "dagster/run_id": run, "dagster/job_name": job},
         }
@@ -206,7 +206,10 @@ class Gate:
 
     async def negotiate(self) -> None:
         """Choose the version of the engine's API that is spoken on both sides from now on."""
-        _, answer = await self.engine("GET", "/version")
+        try:
+            _, answer = await self.engine("GET", "/version")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            sys.exit(f"The gate stays shut. No Docker engine answers: {error}")
         oldest, newest = (tuple(map(int, answer[key].split("."))) for key in ("MinAPIVersion", "ApiVersion"))
         self.api = ".".join(map(str, min(newest, max(oldest, API_VERSION))))
         self.prefix = f"/v{self.api}"
@@ -411,28 +414,34 @@ async def serve(*runs: str) -> None:
     # A container lives on for a moment when its run is over for Dagster: hence twice as many.
     most = 2 * int(os.environ["MAX_CONCURRENT_RUNS"])
     gate = Gate(os.environ.get("ENGINE_SOCKET", "/var/run/docker.sock"), os.environ["OWNER"], most)
-    await gate.negotiate()
-    for image, description in zip(runs[::2], runs[1::2], strict=True):
-        try:
-            gate.templates[image] = Template(image, description, gate.api)
-        except (ValueError, TypeError) as error:
-            sys.exit(f"The gate stays shut. In docker-compose.yml, where runs of {image} are described:\n{error}")
-    runners = [web.ServerRunner(Door(name, gate), shutdown_timeout=10) for name in DOORS]
-    for name, runner in zip(DOORS, runners, strict=True):
+    async with gate.session:
+        await gate.negotiate()
+        for image, description in zip(runs[::2], runs[1::2], strict=True):
+            try:
+                gate.templates[image] = Template(image, description, gate.api)
+            except (ValueError, TypeError) as error:
+                sys.exit(f"The gate stays shut. In docker-compose.yml, where runs of {image} are described:\n{error}")
+        await stand_open(gate)
+
+
+async def stand_open(gate: Gate) -> None:
+    """Keep both doors open until told to stop; then let requests end that were begun."""
+    runners = []
+    for name in DOORS:
         path = Path(os.environ.get("GATE_SOCKETS", "/run/gate"), name, "docker.sock")
         path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(path))
         path.chmod(0o666)  # who can open it is decided by who mounts its directory
-        await runner.setup()
-        await web.SockSite(runner, listener, backlog=64).start()  # takes in 64 at a time
+        runners.append(web.ServerRunner(Door(name, gate), shutdown_timeout=10))
+        await runners[-1].setup()
+        await web.SockSite(runners[-1], listener, backlog=64).start()  # takes in 64 at a time
         listener.listen(4096)  # and lets so many queue
-    log.info("open: API %s, at most %d runs of %s", gate.api, most, ", ".join(gate.templates))
+    log.info("open: API %s, at most %d runs of %s", gate.api, gate.most, ", ".join(gate.templates))
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     await stopped.wait()
     await asyncio.gather(*(runner.cleanup() for runner in runners))
-    await gate.session.close()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from docker.models.containers import Container
 
 ROOT = Path(__file__).parents[2]
 JOB = "clean_string_job"
-SERVICES = {"postgres", "user_code", "dagit", "dagster-daemon"}
+SERVICES = {"postgres", "user_code", "gate", "dagit", "dagster-daemon"}
 BASE_IMAGES = ("python:3.13-slim-trixie", "postgres:17", "caddy:2")
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 

@@ -30,7 +30,7 @@ def test_a_run_has_a_container_of_its_own(run_id: str, deployment: Deployment) -
     assert attrs["Config"]["Image"] == f"{project}-user_code"
     assert attrs["Config"]["Labels"]["dagster/job_name"] == JOB
     assert attrs["Config"]["Labels"]["com.docker.compose.project"] == project
-    assert set(attrs["NetworkSettings"]["Networks"]) == {f"{project}_default"}
+    assert set(attrs["NetworkSettings"]["Networks"]) == {f"{project}_runs"}
     assert attrs["HostConfig"]["LogConfig"]["Config"].keys() >= {"max-size"}
     mounts = {mount["Destination"]: (mount["Name"], mount["RW"]) for mount in attrs["Mounts"]}
     assert mounts == {

@@ -90,8 +90,7 @@ def test_bad_config_is_refused_before_anything_runs(
 ) -> None:
     with pytest.raises(dg.DagsterError) as refusal:
         clean_string_job.execute_in_process(config, instance=instance)
-    message = f"{refusal.value} {refusal.value.__cause__} {getattr(refusal.value, 'user_exception', '')}"
-    assert all(word in message for word in words), message
+    assert all(word in str(refusal.value) for word in words), str(refusal.value)
     assert instance.get_runs_count() == 0
 
 

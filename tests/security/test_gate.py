@@ -20,6 +20,8 @@ from tests.security.attacks import MARK, Attack, attacks, create
 from tests.security.conftest import ARGUMENTS, IMAGE, LAUNCHED_ENV, RUN_ID, Gate, description, launch
 from tests.security.engine import EXITED, FOREIGN, OTHER, OWN, OWNER, SECRET, FakeEngine, Request
 
+# Families of create requests that are to be refused, not just launched as described.
+REFUSED = {"privilege", "limits", "mounts", "namespaces", "images", "commands", "environment", "labels", "JSON tricks"}
 OpenGate = Callable[..., tuple[Gate, FakeEngine]]
 
 
@@ -53,6 +55,8 @@ def is_harmless(request: Request, asked: dict[str, Any]) -> bool:
 def judge(attack: Attack, answer: bytes, received: list[Request], asked: dict[str, Any]) -> list[str]:
     """List what an attack achieved."""
     harm = [f"the engine received {request}"[:300] for request in received if not is_harmless(request, asked)]
+    if attack.family in REFUSED and not answer.startswith(b"HTTP/1.1 4"):
+        harm.append(f"it was not refused: {answer[:100]!r}")
     if SECRET.encode() in answer:
         harm.append("a container's secret came out")
     foreign = [id_ for id_ in (FOREIGN, OTHER) if id_ in attack.raw.decode("latin-1") and b"Status" in answer]
@@ -83,7 +87,7 @@ def test_no_attack_gets_through(
         if family == "slow and huge":  # they take as long as the gate's patience, so all at once, and judged together
             before = len(engine.requests)
             with ThreadPoolExecutor(len(list_)) as pool:
-                pool.map(lambda attack: gate.send(attack.raw, attack.door), list_)
+                list(pool.map(lambda attack: gate.send(attack.raw, attack.door), list_))
             harm = [r for r in engine.requests[before:] if not is_harmless(r, asked)]
             through = {family: [str(r)[:300] for r in harm]} if harm else {}
         else:
@@ -239,7 +243,7 @@ def test_an_ended_run_container_makes_room_and_does_not_come_back(open_gate: Ope
 def test_a_container_is_started_once_even_by_twenty_at_once(open_gate: OpenGate) -> None:
     gate, engine = open_gate()
     container = launch(gate.client(), description())
-    engine.delay = 0.3
+    engine.delay = 2
 
     def try_(_: int) -> None:
         with pytest.raises(docker.errors.APIError, match="409"):
@@ -306,6 +310,23 @@ def test_a_flood_of_half_open_requests_stops_no_run(open_gate: OpenGate, begun: 
         for client in opened:
             client.close()
     assert memory < 160  # MiB; docker-compose.yml gives it 192
+
+
+def test_the_first_that_waits_gives_way(gate: Gate) -> None:
+    clients = []
+    for _ in range(300):
+        clients.append(socket.socket(socket.AF_UNIX))
+        clients[-1].connect(str(gate.doors["stop"]))
+    time.sleep(1)
+    for client, is_cut in ((clients[0], True), (clients[-1], False)):
+        client.setblocking(False)
+        try:
+            assert client.recv(1) == b""
+            assert is_cut
+        except BlockingIOError:
+            assert not is_cut
+    for client in clients:
+        client.close()
 
 
 def test_every_decision_is_logged_and_no_secret_is(open_gate: OpenGate) -> None:

@@ -34,11 +34,14 @@ class Deployment(NamedTuple):
 
     def runs(self) -> list[Any]:
         """List all run containers."""
-        return list(self.engine.containers.list(all=True, filters={"label": f"{OWNER}={self.project}"}))
+        return list(
+            self.engine.containers.list(all=True, filters={"label": f"{OWNER}={self.project}"}, ignore_removed=True)
+        )
 
     def clear(self) -> None:
         """Remove all run containers."""
-        for container in self.engine.containers.list(all=True, filters={"label": f"{PROJECT_LABEL}={self.project}"}):
+        ours = {"label": f"{PROJECT_LABEL}={self.project}"}
+        for container in self.engine.containers.list(all=True, filters=dict(ours), ignore_removed=True):
             container.remove(force=True)
 
 
@@ -108,7 +111,7 @@ def test_no_attack_leaves_a_trace(deployment: Deployment, tmp_path: Any) -> None
     foreign = engine.containers.create(deployment.image, ["sleep", "600"], labels={PROJECT_LABEL: project})
     foreign.start()
     foreign.reload()
-    before = {container.id for container in engine.containers.list(all=True)}
+    before = {container.id for container in engine.containers.list(all=True, ignore_removed=True)}
 
     plain = FakeEngine(tmp_path)
     deployment.launch(docker.DockerClient(f"unix://{plain.socket}", version="auto"))
@@ -126,7 +129,9 @@ def test_no_attack_leaves_a_trace(deployment: Deployment, tmp_path: Any) -> None
         tried += 1
     assert tried > 600
 
-    new = [container for container in engine.containers.list(all=True) if container.id not in before]
+    new = [
+        container for container in engine.containers.list(all=True, ignore_removed=True) if container.id not in before
+    ]
     ours = [
         c
         for c in new
