@@ -304,7 +304,7 @@ def test_without_logins_the_edge_does_not_start(edge: Published) -> None:
         edge.engine.containers.run(f"{edge.project}-edge", remove=True)
 
 
-def test_a_public_name_gets_a_public_certificate_and_strict_transport(edge: Published) -> None:
+def test_a_public_name_gets_a_public_certificate(edge: Published) -> None:
     adapt = ["caddy", "adapt", "--config", "/etc/caddy/Caddyfile"]
     environment = {"DAGIT_HOST": "dagit.example.com", "HTTPS_PORT": "443", "CADDY_OPTIONS": ""}
     adapted = edge.engine.containers.run(f"{edge.project}-edge", adapt, environment=environment, remove=True).decode()
