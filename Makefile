@@ -4,7 +4,7 @@ BIN := .venv/bin
 # What runs without Docker keeps its records, in SQLite files, here.
 LOCAL := DAGSTER_HOME=$(CURDIR)/local
 
-.PHONY: help local dev up down logs test check bench format lock
+.PHONY: help local dev up down logs user test check audit bench format lock
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,11 @@ down: ## Stop and remove every container, runs in flight too; volumes stay
 logs: ## Follow the logs of all services
 	docker compose logs --follow --tail 50
 
+user: ## Name who may log in where Dagit is published: make user NAME=alice [ROLE=viewer]
+	@docker compose --profile edge run --rm --no-deps $$([ -t 0 ] || echo --no-TTY) edge user "$$NAME" "$$ROLE"
+	@[ -z "$$(docker compose --profile edge ps --quiet --status running edge)" ] || \
+		docker compose --profile edge exec --no-TTY edge caddy reload --config /etc/caddy/Caddyfile
+
 test: .venv/installed ## All tests; those of the deployment need a Docker engine
 	@command -v chromium >/dev/null || $(BIN)/playwright install chromium
 	$(BIN)/pytest
@@ -37,11 +42,15 @@ check: .venv/installed ## Lint, format, types; Dockerfiles, compose file, workfl
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/hadolint Dockerfile.* deploy/gate/Dockerfile .ci/*.Dockerfile
+	$(BIN)/hadolint Dockerfile.* deploy/*/Dockerfile .ci/*.Dockerfile
 	$(BIN)/yamllint --strict .
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	$(BIN)/shellcheck deploy/preflight .ci/run .ci/machine .ci/base-images .ci/postgres-entrypoint
+	$(BIN)/shellcheck deploy/preflight deploy/edge/start deploy/edge/user \
+		.ci/run .ci/machine .ci/base-images .ci/postgres-entrypoint
+
+audit: .venv/installed ## Audit what runs, what the images are made of, and the locked dependencies
+	@$(BIN)/python deploy/audit.py
 
 bench: .venv/installed ## Measure against Dagster's documented deployment; ROWS=launch,… for a part, QUICK=1 for a verdict
 	@$(BIN)/python -m bench $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick)

@@ -20,7 +20,7 @@ def test_the_readme_names_every_make_target_and_no_other() -> None:
 
 
 def test_every_variable_is_in_the_readme_the_example_and_the_compose_file() -> None:
-    variables = found(r"\$\{([A-Z_]+)", COMPOSE)
+    variables = found(r"\$\{([A-Z_]+)", COMPOSE) | {"COMPOSE_PROFILES"}
     assert found(r"`([A-Z]+_[A-Z_]+)`", README) == variables
     assert found(r"^# ([A-Z_]+)=", ENV_EXAMPLE) == variables
 
@@ -29,6 +29,8 @@ def test_every_variable_is_in_the_readme_the_example_and_the_compose_file() -> N
 def test_the_defaults_in_the_example_are_those_of_the_compose_file(name: str, default: str) -> None:
     if name == "COMPOSE_PROJECT_NAME":
         assert f"\nname: {default}\n" in COMPOSE
+    elif name == "COMPOSE_PROFILES":
+        assert default == ""
     else:
         assert found(rf"\$\{{{name}:-(.*?)\}}", COMPOSE) == {default}
 
@@ -45,5 +47,10 @@ def test_links_lead_to_files(page: Path) -> None:
 
 
 def test_the_map_shows_every_directory_at_the_top_level() -> None:
-    tracked = {path.parent.name for path in Path().glob("[a-z]*/*") if path.is_file()} - {"data", "local", "docs"}
+    tracked = {path.parent.name for path in Path().glob("[a-z]*/*") if path.is_file()} - {
+        "data",
+        "local",
+        "docs",
+        "audit",
+    }
     assert found(r"^\| \[(\w+)/\]", README) == tracked

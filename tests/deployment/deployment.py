@@ -19,10 +19,17 @@ from docker.models.containers import Container
 ROOT = Path(__file__).parents[2]
 JOB = "clean_string_job"
 SERVICES = {"postgres", "user_code", "gate", "dagit", "dagster-daemon"}
-BASE_IMAGES = ("python:3.13-slim-trixie", "postgres:17")
+BASE_IMAGES = ("python:3.13-slim-trixie", "postgres:17", "caddy:2")
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 
 T = TypeVar("T")
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 class RunContainer(NamedTuple):
@@ -40,11 +47,14 @@ class Deployment:
         self.engine = docker.from_env()
         self.project = f"dd-test-{secrets.token_hex(3)}"
         self.label = f"com.docker.compose.project={self.project}"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.credentials = secrets.token_hex(16)
+        self.environment = {
+            "COMPOSE_PROJECT_NAME": self.project,
+            "DAGIT_PORT": str(self.port),
+            "CONNECTION_CREDENTIALS": self.credentials,
+        }
         self.graphql = DagsterGraphQLClient("127.0.0.1", port_number=self.port)
         self.run_containers: dict[str, RunContainer] = {}
         threading.Thread(target=self._record_run_containers, daemon=True).start()
@@ -61,12 +71,7 @@ class Deployment:
         """Return what `docker compose ARGS` prints; raise with all of its output if it fails."""
         # Neither a developer's .env nor an override file changes what is tested.
         command = ["docker", "compose", "--env-file", os.devnull, "--file", str(ROOT / "docker-compose.yml"), *args]
-        environment = {
-            "COMPOSE_PROJECT_NAME": self.project,
-            "DAGIT_PORT": str(self.port),
-            "CONNECTION_CREDENTIALS": self.credentials,
-        }
-        done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=os.environ | self.environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"docker compose {' '.join(args)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done.stdout
@@ -93,9 +98,13 @@ class Deployment:
 
     def remove(self) -> None:
         """Remove every trace of this copy from the engine, or raise with what is left."""
-        self.compose("down", "--volumes", "--remove-orphans")
-        tags = [tag for image in self.engine.images.list() for tag in image.tags]
-        for tag in tags:
+        down = ("down", "--volumes", "--remove-orphans")
+        self.compose("stop", "dagster-daemon")  # which would launch another run meanwhile
+        try:
+            self.compose(*down)
+        except RuntimeError:  # a run ended meanwhile: its container removed itself, which Compose reports as an error
+            self.compose(*down)
+        for tag in {tag for image in self.engine.images.list() for tag in image.tags}:
             if tag.startswith(f"{self.project}-"):
                 self.engine.images.remove(tag)
         left = [
@@ -231,9 +240,9 @@ class Deployment:
 
 
 @contextmanager
-def deployed() -> Iterator[Deployment]:
-    """Bring up a copy of the project; remove it at the end."""
-    deployment = Deployment()
+def deployed(deployment: Deployment | None = None) -> Iterator[Deployment]:
+    """Bring up a copy of the project, a plain one if none is given; remove it at the end."""
+    deployment = deployment or Deployment()
     try:
         deployment.up()
         yield deployment

@@ -15,7 +15,9 @@ import docker
 import pytest
 import yaml
 
+from tests.deployment.deployment import deployed
 from tests.security.engine import FakeEngine
+from tests.security.published import Published
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "project-user_code"
@@ -145,3 +147,11 @@ def open_gate(tmp_path: Path) -> Iterator[Callable[..., tuple[Gate, FakeEngine]]
     for gate, engine in opened:
         gate.stop()
         engine.close()
+
+
+@pytest.fixture(scope="session")
+def edge(docker_engine: None) -> Iterator[Published]:
+    """Yield a stack that is published, with logins."""
+    edge = Published()
+    with deployed(edge):
+        yield edge
