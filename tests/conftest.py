@@ -1,4 +1,4 @@
-"""What every test on the Docker engine needs: the engine, and a browser."""
+"""What tests on the Docker engine share: the engine, two copies of the stack, a browser."""
 
 import os
 import shutil
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import docker
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+
+from tests.deployment.deployment import Deployment, deployed
 
 CHROMIUM = [
     "--headless",
@@ -30,6 +32,20 @@ def docker_engine() -> None:
         if os.getenv("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def deployment(docker_engine: None) -> Iterator[Deployment]:
+    """Yield the stack that nothing disturbs: its schedule makes a run every minute from its start to its end."""
+    with deployed() as deployment:
+        yield deployment
+
+
+@pytest.fixture(scope="session")
+def neighbour(deployment: Deployment) -> Iterator[Deployment]:
+    """Yield a second stack beside the first, which tests may stop, hang and restart."""
+    with deployed() as neighbour:
+        yield neighbour
 
 
 @pytest.fixture(scope="session")

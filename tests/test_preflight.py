@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-CONFIG = 'services: {dagit: {ports: [{\n  published: "%d"\n}]}}'
+CONFIG = """
+  published: "%d"
+  MAX_CONCURRENT_RUNS: "4"
+  "mem_limit": "2g",
+  "cpu_quota": 200000,
+  "pids_limit": 512,
+"""
 
 
 def preflight(tmp_path: Path, docker: str) -> subprocess.CompletedProcess[str]:
@@ -23,7 +29,7 @@ def preflight(tmp_path: Path, docker: str) -> subprocess.CompletedProcess[str]:
     [
         ("exit 127", "Docker Compose v2 is missing"),
         ('[ "$1" = compose ]', "No Docker engine answers"),
-        ('[ "$*" != "compose config" ]', "Correct docker-compose.yml or .env"),
+        ('[ "$*" != "compose config" ]', "Correct .env"),
     ],
 )
 def test_what_is_missing_is_named(tmp_path: Path, docker: str, words: str) -> None:

@@ -1,0 +1,129 @@
+"""Whatever parses input refuses what it cannot use, and goes on."""
+
+import random
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+import requests
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from pipeline import clean_string_job
+from tests.deployment.deployment import Deployment
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def op_config(**fields: Any) -> st.SearchStrategy[Any]:
+    """Return configs of an op, in which each field is missing, one of its good values, or anything."""
+    optional = {name: st.sampled_from(good) | JSON for name, good in fields.items()}
+    return st.fixed_dictionaries({}, optional={"config": st.fixed_dictionaries({}, optional=optional) | JSON})
+
+
+OP_CONFIGS = {
+    "get_string": op_config(data_key=["1", "2"]),
+    "normalize_string": op_config(norm=["upper", "LOWER"], force_error=[True, False]),
+    "clean_string": op_config(hyperparams=[{}, {"depth": 3}]),
+}
+RUN_CONFIGS = st.fixed_dictionaries({}, optional={"ops": st.fixed_dictionaries({}, optional=OP_CONFIGS) | JSON})
+
+QUERIES = [
+    "{ version }",
+    "{ runsOrError { ... on Runs { results { runId } } } }",
+    '{ runOrError(runId: "x") { __typename } }',
+    "mutation($p: ExecutionParams!) { launchRun(executionParams: $p) { __typename } }",
+    'subscription { pipelineRunLogs(runId: "x") { __typename } }',
+]
+
+PORTS = ("dagit", "user_code", "postgres")
+
+# Sent from inside Dagit's container, which can reach every port that the deployment opens.
+SEND_GARBAGE = """
+import os, socket, sys
+for host, port in (("dagit", 3000), ("user_code", 4000), ("postgres", 5432)):
+    for size in (0, 1, 8, 100, 5000, 200000):
+        with socket.create_connection((host, port), timeout=5) as connection:
+            try:
+                connection.sendall(os.urandom(size))
+                connection.shutdown(socket.SHUT_WR)
+                connection.recv(1000)
+            except OSError:
+                pass  # it may hang up whenever it likes
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the texts of these runs apart."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATA_PATH", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(config=RUN_CONFIGS)
+def test_a_run_config_is_refused_with_a_reason_or_does_what_it_says(config: dict[str, Any]) -> None:
+    try:
+        result = clean_string_job.execute_in_process(config, raise_on_error=False)
+    except dg.DagsterInvalidConfigError as refusal:
+        event("refused")
+        assert str(refusal).strip()  # noqa: PT017 - it may as well be valid
+    else:
+        event("ran")
+        asked_to_fail = config.get("ops", {}).get("normalize_string", {}).get("config", {}).get("force_error", False)
+        assert result.success is not asked_to_fail
+
+
+def test_dagit_survives_queries_that_are_none(deployment: Deployment) -> None:
+    chance = random.Random(0)
+    statuses = set()
+    for _ in range(300):
+        query = list(chance.choice(QUERIES))
+        for _ in range(chance.randrange(1, 6)):
+            query[chance.randrange(len(query))] = chance.choice('{}()[]"!$:@\\\0\ud7ff x0')
+        body: dict[str, Any] = {
+            "query": "".join(query),
+            "variables": chance.choice([None, {}, [], 1, {"p": {"x": []}}]),
+        }
+        statuses.add(requests.post(f"{deployment.url}/graphql", json=body, timeout=30).status_code)
+    for raw in (b"", b"{", b"\xff" * 1000, b'{"query": 1}', b"[" * 100_000, b'{"query": "' + b"{a" * 20_000 + b'"}'):
+        headers = {"Content-Type": "application/json"}
+        statuses.add(requests.post(f"{deployment.url}/graphql", raw, headers=headers, timeout=30).status_code)
+    assert statuses & {400, 500}, "none of it was refused"
+    assert deployment.finish(deployment.launch()) == "SUCCESS"
+
+
+def test_every_open_port_survives_garbage(deployment: Deployment) -> None:
+    started = {service: deployment.container(service).attrs["State"]["StartedAt"] for service in PORTS}
+    deployment.run_in("dagit", "python", "-c", SEND_GARBAGE)
+    assert deployment.finish(deployment.launch()) == "SUCCESS"
+    for service in PORTS:
+        assert deployment.container(service).attrs["State"]["StartedAt"] == started[service]
+        assert deployment.health(service) == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MAX_CONCURRENT_RUNS", "many"),
+        ("RUN_MEMORY", "2 GB"),
+        ("RUN_CPU_PERCENT", "1.5"),
+        ("RUN_PIDS", "0"),
+        ("DAGIT_PORT", "web"),
+    ],
+)
+def test_a_broken_setting_is_named_with_the_fix(
+    name: str, value: str, docker_engine: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    said = subprocess.run(["deploy/preflight"], capture_output=True, text=True, check=False)
+    assert said.returncode == 1
+    assert name in said.stderr
+    assert value in said.stderr

@@ -1,0 +1,94 @@
+"""From a shell inside each container: what an intruder would try there does not work."""
+
+from collections.abc import Iterator
+
+import pytest
+from docker.models.containers import Container
+
+from tests.deployment.deployment import Deployment
+
+PLACES = ("dagit", "dagster-daemon", "user_code", "a run")
+
+# Each succeeds for root with all privileges, as the last test shows.
+ESCAPES = {
+    "write to the root file system": "touch /escape",
+    "change the code that is executed": "touch $(python -c 'import dagster; print(dagster.__path__[0])')/escape",
+    "become root": "python -c 'import os; os.setuid(0)'",
+    "give a file away": "touch /tmp/escape && chown 12345 /tmp/escape",
+    "mount": "mount -t tmpfs none /mnt",
+    "make a device": "mknod /dev/shm/escape b 8 0",
+    "change the root": "chroot / true",
+    "enter new namespaces": "unshare --user --map-root-user true || unshare --mount true",
+    "open a raw socket": "python -c 'import socket as s; s.socket(s.AF_INET, s.SOCK_RAW, s.IPPROTO_ICMP)'",
+    "change the kernel's settings": "cat /proc/sys/kernel/hostname >/proc/sys/kernel/hostname",
+    "set the clock": "python -c 'import time; time.clock_settime(0, time.time())'",
+    "read the kernel's log": "dmesg",
+    "read root's password hash": "cat /etc/shadow",
+}
+
+# What each place can open, of all that there is to reach.
+REACHES = {
+    "postgres": "</dev/tcp/postgres/5432",
+    "user_code": "</dev/tcp/user_code/4000",
+    "dagit": "</dev/tcp/dagit/3000",
+    "a way out": "grep -q '^eth[0-9]*.00000000' /proc/net/route",
+    "the engine's socket": "ls /var/run/docker.sock /run/docker.sock | grep .",
+    "the gate's doors": "ls /run/gate/docker.sock",
+    "the texts": "touch /data/reach || ls /data",
+    "the database's own password file": "cat /secret/password",
+}
+REACHED = {
+    "dagit": {"postgres", "user_code", "dagit", "a way out", "the gate's doors", "the texts"},
+    "dagster-daemon": {"postgres", "user_code", "the gate's doors", "the texts"},
+    "user_code": {"postgres", "user_code", "a way out", "the texts"},
+    "a run": {"postgres", "user_code", "a way out", "the texts"},
+}
+
+
+@pytest.fixture(scope="module")
+def containers(neighbour: Deployment) -> Iterator[dict[str, Container]]:
+    """Yield the containers that an intruder could be in; one is that of a run that hangs."""
+    run_id = neighbour.hang()
+    (run,) = neighbour.containers(f"dagster/run_id={run_id}")
+    yield {"a run": run} | {service: neighbour.container(service) for service in PLACES[:-1]}
+    run.kill()
+
+
+def works(container: Container, command: str) -> bool:
+    """Say whether a shell command in the container succeeds."""
+    return container.exec_run(["timeout", "5", "bash", "-c", command]).exit_code == 0
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_escape_works(place: str, containers: dict[str, Container]) -> None:
+    assert [escape for escape, command in ESCAPES.items() if works(containers[place], command)] == []
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_each_reaches_what_it_needs_and_nothing_else(place: str, containers: dict[str, Container]) -> None:
+    assert {reach for reach, command in REACHES.items() if works(containers[place], command)} == REACHED[place]
+
+
+@pytest.mark.parametrize("place", [*PLACES, "gate", "postgres"])
+def test_the_kernel_confirms_the_privileges(
+    place: str, containers: dict[str, Container], neighbour: Deployment
+) -> None:
+    container = containers[place] if place in containers else neighbour.container(place)
+    status = container.exec_run("cat /proc/1/status").output
+    assert isinstance(status, bytes)
+    fields = {name: value for name, _, value in (line.partition(":\t") for line in status.decode().splitlines())}
+    uids = {"gate": "0", "postgres": "999"}
+    assert fields["Uid"].split() == [uids.get(place, "1000")] * 4
+    assert fields["CapEff"] == fields["CapPrm"] == "0" * 16
+    assert int(fields["CapBnd"], 16) == (0xCB if place == "postgres" else 0)
+    assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+
+
+def test_privileged_root_would_escape(neighbour: Deployment) -> None:
+    container = neighbour.engine.containers.run(
+        f"{neighbour.project}-dagster", ["sleep", "60"], user="root", privileged=True, detach=True, network_mode="none"
+    )
+    try:
+        assert [escape for escape, command in ESCAPES.items() if not works(container, command)] == []
+    finally:
+        container.remove(force=True)
