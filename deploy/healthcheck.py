@@ -66,7 +66,7 @@ def user_code() -> None:
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    with grpc.insecure_channel("127.0.0.1:4000") as channel:
+    with grpc.insecure_channel("unix:/run/user_code/grpc.sock") as channel:
         request = health_pb2.HealthCheckRequest(service="DagsterApi")
         answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=TIMEOUT)  # type: ignore[attr-defined]
     if answer.status != health_pb2.HealthCheckResponse.SERVING:

@@ -35,7 +35,7 @@ def changed(key: str, value: Any) -> str:
 def test_ours_is_safe() -> None:
     variables, network, kwargs = gate.check(description())
     assert "PGPASSFILE" in variables
-    assert network == "project_default"
+    assert network == "project_runs"
     assert kwargs["user"] == "1000"
 
 

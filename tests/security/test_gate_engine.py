@@ -60,7 +60,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         f"FROM {BASE}\nRUN printf '#!/bin/sh\\nsleep 600' >/usr/local/bin/dagster && chmod +x /usr/local/bin/dagster\n"
     )
     engine.images.build(fileobj=io.BytesIO(file.encode()), tag=image, rm=True)
-    network = engine.networks.create(f"{project}_default")
+    network = engine.networks.create(f"{project}_runs")
     directory = tmp_path_factory.mktemp("gate")
     gate = Gate(directory, "/var/run/docker.sock", {image: description(project)}, owner=project)
     made = Deployment(project, image, engine, gate)
@@ -84,7 +84,7 @@ def test_a_run_container_is_what_the_description_says(deployment: Deployment) ->
     assert config["User"] == "1000"
     assert (host["CapDrop"], host["CapAdd"], host["Privileged"], host["ReadonlyRootfs"]) == (["ALL"], None, False, True)
     assert (host["Memory"], host["CpuQuota"], host["PidsLimit"]) == (2 << 30, 200_000, 512)
-    assert host["NetworkMode"] == f"{project}_default"
+    assert host["NetworkMode"] == f"{project}_runs"
     assert sorted(host["Binds"]) == [
         f"{project}_data:/data",
         f"{project}_secret:/secret:ro",
