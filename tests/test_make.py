@@ -1,5 +1,6 @@
 """The Makefile's targets that need no Docker, in a new checkout."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -38,12 +39,18 @@ def dagit(checkout: Path) -> Iterator[str]:
     """Yield the address of a Dagit that `make dev` serves."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
+    # A shell ignores Ctrl-C for what it starts in the background, and so would all that is started from there.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         ["make", "dev"], cwd=checkout, env={**os.environ, "DAGIT_PORT": str(port)}, start_new_session=True
     )
     yield f"http://127.0.0.1:{port}"
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
-    process.wait(timeout=120)  # Dagster gives its processes a minute
+    try:
+        process.wait(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def successful_runs(address: str) -> list[str]:

@@ -64,13 +64,15 @@ def test_the_page_of_a_run_shows_what_it_printed(run_id: str, page: Page, deploy
     page.goto(f"{deployment.url}/runs/{run_id}")
     expect(page.get_by_text("Success", exact=True)).to_be_visible()
     expect(page.get_by_text("RUN_SUCCESS")).to_be_visible()
-    screenshot(page, "run")
     page.get_by_role("button", name="stdout").click()
     page.get_by_role("combobox").click()
     page.get_by_role("menuitem", name="3 steps").click()
     expect(page.get_by_text("A   OR      ALPHA")).to_be_visible()
     page.get_by_role("button", name="stderr").click()
     expect(page.get_by_text("Picked sentence 1 over the connection")).to_be_visible()
+    page.get_by_role("button", name="Events").click()
+    expect(page.get_by_text("RUN_SUCCESS")).to_be_visible()
+    screenshot(page, "run")
 
 
 def test_the_list_of_runs_is_green(run_id: str, page: Page, deployment: Deployment) -> None:
