@@ -182,7 +182,7 @@ class Bench:
     def floor(self) -> float:
         """Seconds that `docker run` of the imports and the job takes, without queue, launcher or command line."""
         project = self.ours.project
-        options = ["--network", f"{project}_default", "--volume", f"{project}_secret:/secret:ro"]
+        options = ["--network", f"{project}_runs", "--volume", f"{project}_secret:/secret:ro"]
         options += ["--volume", f"{self.directory}/dagster.yaml:/opt/dagster/dagster.yaml:ro"]
         options += ["--volume", f"{self.directory}/bench/floor.py:/opt/dagster/floor.py:ro"]
         for variable in ("PGHOST=postgres", "PGUSER=dagster", "PGDATABASE=dagster", "PGPASSFILE=/secret/pgpass"):
