@@ -14,7 +14,9 @@ from urllib.request import Request, urlopen
 
 import docker
 
-MULTIPROCESS: dict[str, object] = {"multiprocess": {}}
+# A process per op, as docs/how-it-works.md advises.
+FORKSERVER = {"forkserver": {"preload_modules": ["pipeline", "dagster_postgres"]}}
+MULTIPROCESS: dict[str, object] = {"multiprocess": {"start_method": FORKSERVER}}
 OPS = {
     "get_string": {"config": {"data_key": "1"}},
     "normalize_string": {"config": {"norm": "upper"}},

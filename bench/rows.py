@@ -248,7 +248,7 @@ def multiprocess(bench: Bench) -> list[Line]:
     for _ in range(2 if bench.quick else 4):
         for one in bench.both:
             bench.gap()
-            config = MULTIPROCESS if one is bench.ours else None  # the reference's own default is the same
+            config = MULTIPROCESS if one is bench.ours else None  # the reference's own default: each imports anew
             samples[one.name].append(one.measured_run(config).total)
             progress(f"multiprocess: {one.name} {samples[one.name][-1]:.1f} s")
     return [Line("launch to SUCCESS, a process per op", "s", 1 / 2, samples["ours"], samples["reference"])]
