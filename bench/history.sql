@@ -1,6 +1,5 @@
 -- Copies the rows of one finished run, as Dagster wrote them, to :runs new runs, a minute apart back in time.
 -- Only the run's id and the times in columns change, not the times inside a record's JSON.
-SET synchronous_commit = off; -- of this session alone
 
 CREATE TEMP TABLE new_runs AS
 SELECT gen_random_uuid()::text AS run_id, n * interval '1 minute' AS age, n FROM generate_series(:runs, 1, -1) AS n;
