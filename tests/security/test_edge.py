@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import socket
 import ssl
 import subprocess
 from http.client import HTTPSConnection
@@ -16,7 +17,7 @@ from dagster_webserver.webserver import DagsterWebserver
 from docker.errors import ContainerError
 from playwright.sync_api import Browser, Error, HttpCredentials, Page, expect
 
-from tests.deployment.deployment import JOB, ROOT
+from tests.deployment.deployment import JOB, ROOT, free_port
 from tests.security.published import ALICE, BOB, Published
 
 
@@ -313,3 +314,26 @@ def test_a_public_name_gets_a_public_certificate(edge: Published) -> None:
     environment["CADDY_OPTIONS"] = "local_certs"
     adapted = edge.engine.containers.run(f"{edge.project}-edge", adapt, environment=environment, remove=True).decode()
     assert '"issuers":[{"module":"internal"}]' in adapted
+
+
+def test_under_a_public_name_browsers_are_told_to_insist_on_https(edge: Published) -> None:
+    name, port = "dagit.example.com", free_port()
+    container = edge.engine.containers.run(
+        f"{edge.project}-edge",
+        detach=True,
+        environment={"DAGIT_HOST": name, "HTTPS_PORT": str(port), "CADDY_OPTIONS": "local_certs"},
+        volumes={f"{edge.project}_edge": {"bind": "/data"}},
+        network=f"{edge.project}_published",
+        ports={"8443/tcp": ("127.0.0.1", port)},
+    )
+    try:
+        edge.wait_for("the certificate", lambda: container.logs().decode(), lambda log: "certificate obtained" in log)
+        connection = HTTPSConnection(name)
+        plain = socket.create_connection(("127.0.0.1", port), timeout=60)
+        connection.sock = edge.tls.wrap_socket(plain, server_hostname=name)
+        login = base64.b64encode(":".join(ALICE).encode()).decode()
+        connection.request("GET", "/server_info", headers={"Authorization": f"Basic {login}"})
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["Strict-Transport-Security"]) == (200, "max-age=31536000")
+    finally:
+        container.remove(force=True)

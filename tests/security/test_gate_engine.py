@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import docker
@@ -165,6 +166,28 @@ def test_80_at_once_do_not_beat_the_cap(deployment: Deployment) -> None:
         succeeded = sum(pool.map(try_, range(80)))
     assert succeeded == len(deployment.runs()) == 8
     deployment.clear()
+
+
+def test_each_code_location_has_limits_of_its_own(deployment: Deployment, tmp_path: Path) -> None:
+    second = f"{deployment.project}-second"
+    deployment.engine.images.get(deployment.image).tag(second)
+    texts = {
+        deployment.image: description(deployment.project),
+        second: description(deployment.project).replace('"mem_limit": "2g"', '"mem_limit": "64m"'),
+    }
+    gate = Gate(tmp_path, "/var/run/docker.sock", texts, owner=deployment.project)
+    try:
+        memory = []
+        for image, text in texts.items():
+            run = launch(gate.client(), text, image, str(uuid.uuid4()))
+            memory.append(deployment.engine.api.inspect_container(run.id)["HostConfig"]["Memory"])
+        assert memory == [2 << 30, 64 << 20]
+        with pytest.raises(docker.errors.APIError, match="not as described: HostConfig"):
+            launch(gate.client(), texts[deployment.image], second)
+    finally:
+        gate.stop()
+        deployment.clear()
+        deployment.engine.images.remove(second)
 
 
 def test_latency(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
