@@ -4,10 +4,10 @@ BIN := .venv/bin
 # What runs without Docker keeps its records, in SQLite files, here.
 LOCAL := DAGSTER_HOME=$(CURDIR)/local
 
-.PHONY: help local dev up down logs user test check audit bench format lock
+.PHONY: help local dev up down logs user test test-faults check audit bench format lock
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 local: .venv/installed local/dagster.yaml ## Run the job once without Docker, and show what it wrote
 	$(LOCAL) $(BIN)/dagster job execute -m pipeline -j clean_string_job
@@ -23,8 +23,8 @@ up: ## Build, start, wait until healthy, print the address
 	@echo "Dagit: http://$$(docker compose port dagit 3000)"
 
 down: ## Stop and remove every container, runs in flight too; volumes stay
-	@# Again if a run ends meanwhile: its container removes itself, which Compose reports as an error.
-	docker compose down --remove-orphans || docker compose down --remove-orphans
+	docker compose stop dagster-daemon gate # which launch and remove run containers meanwhile
+	docker compose down --remove-orphans
 
 logs: ## Follow the logs of all services
 	docker compose logs --follow --tail 50
@@ -37,6 +37,9 @@ user: ## Name who may log in where Dagit is published: make user NAME=alice [ROL
 test: .venv/installed ## All tests; those of the deployment need a Docker engine
 	@command -v chromium >/dev/null || $(BIN)/playwright install chromium
 	$(BIN)/pytest
+
+test-faults: .venv/installed ## Break everything that can break, and account for every run: about an hour
+	$(BIN)/pytest tests/faults -m ""
 
 check: .venv/installed ## Lint, format, types; Dockerfiles, compose file, workflows, shell scripts
 	$(BIN)/ruff check .

@@ -17,7 +17,11 @@ class GetStringConfig(dg.Config):
     data_key: Literal["1", "2"]
 
 
-@dg.op(out={"sent": dg.Out(io_manager_key="text_io_manager")})
+# What reaches outside may fail and work a moment later: it is tried again after 1, 2 and 4 s.
+@dg.op(
+    out={"sent": dg.Out(io_manager_key="text_io_manager")},
+    retry_policy=dg.RetryPolicy(max_retries=3, delay=1, backoff=dg.Backoff.EXPONENTIAL),
+)
 def get_string(context: dg.OpExecutionContext, config: GetStringConfig, connection: Connection) -> str:
     """Pick a sentence from the source that `connection` stands for."""
     state = "with credentials" if connection.value else "without credentials"

@@ -1,6 +1,7 @@
 """The gate: the one container that holds the Docker engine's socket.
 
-It lets Dagster's DockerRunLauncher create, start, inspect and stop run containers, and lets nothing else through.
+It lets Dagster's DockerRunLauncher create, start, inspect and stop run containers, and read the last lines of those
+that ended; it lets nothing else through. It removes run containers after their end.
 
 **It relays nothing.** Each request to the engine is composed here: its path is a constant, with at most a container's
 64 hexadecimal digits in it, and the body of a create request is a template. The template is made at start from the
@@ -11,6 +12,7 @@ usage: gate.py IMAGE DESCRIPTION [IMAGE DESCRIPTION ...]
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -34,6 +36,9 @@ LARGEST_BODY = 64 * 1024  # bytes; the launcher's requests have 5,000
 MOST_CLIENTS = 256  # at one door at a time; of those whose request is not complete, the first gives way to one more
 PATIENCE = 5  # seconds in which a request must be complete
 FORGOTTEN = 300  # seconds after which a container that was created but never started is removed
+KEPT = 60  # seconds that an ended one is kept: for Dagster, which may not know yet that it ended
+UNREAD = 24 * 3600  # and one that died until its last lines are read, or for so long
+STARTED, ENDED = ("running", "paused", "restarting"), ("exited", "dead")
 STATE = {"Status", "Running", "Paused", "OOMKilled", "Dead", "ExitCode", "Error", "StartedAt", "FinishedAt"}
 
 # What may be asked, by method, path and query exactly as written; and at which door. dagster-daemon stops runs too:
@@ -45,8 +50,9 @@ ROUTES = {
     "inspect": f"GET PREFIX{CONTAINER}/json",
     "start": f"POST PREFIX{CONTAINER}/start",
     "stop": rf"POST PREFIX{CONTAINER}/stop(\?t=(?P<seconds>[0-9]{{1,4}}))?",
+    "logs": rf"GET PREFIX{CONTAINER}/logs\?stderr=1&stdout=1&timestamps=0&follow=0&tail=20",
 }
-DOORS = {"launch": ["version", "create", "inspect", "start", "stop"], "stop": ["version", "inspect", "stop"]}
+DOORS = {"launch": list(ROUTES), "stop": ["version", "inspect", "stop"]}
 
 # What may stand in a description: the pattern of its JSON, and an example. What is not here is not allowed.
 COUNT, SIZE, PATH, NAME = "[1-9][0-9]*", '"[1-9][0-9]*[bkmg]"', r"(/[\w.-]+)+", r"[A-Za-z0-9][\w.-]*"
@@ -65,7 +71,6 @@ RULES = {
         r'\{"type": "(json-file|local)", "config": \{"max-size": "[0-9]+[kmg]"(, "max-file": "[0-9]+")?\}\}',
         '{"type": "json-file", "config": {"max-size": "10m"}}',
     ),
-    "auto_remove": ("true|false", "true"),
     "init": ("true|false", "true"),
     "stop_timeout": (COUNT, "30"),
     "shm_size": (SIZE, '"64m"'),
@@ -73,11 +78,11 @@ RULES = {
     "volumes": (rf'\[("{NAME}:{PATH}(:r[ow])?"(, )?)*\]', '["data:/data:ro"], volumes by name'),
     "labels": (rf'\{{("{CHARACTERS}": "{CHARACTERS}"(, )?)*\}}', '{"team": "data"}'),
 }
-OPTIONAL = {"auto_remove", "init", "stop_timeout", "shm_size", "tmpfs", "volumes", "labels"}
+OPTIONAL = {"init", "stop_timeout", "shm_size", "tmpfs", "volumes", "labels"}
 
 log = logging.getLogger("gate")
 Json = Any  # whatever JSON can say
-Answer = tuple[int, dict[str, Json] | None, str]  # status, body, what the log says of it
+Answer = tuple[int, dict[str, Json] | bytes | None, str]  # status, body, what the log says of it
 
 
 class RefusedError(Exception):
@@ -197,12 +202,18 @@ class Gate:
         self.templates: dict[str, Template] = {}
         self.creating = asyncio.Lock()
         self.starting: set[str] = set()
+        self.burials: dict[str, asyncio.Task[None]] = {}  # by container, of those that were started and are there still
+        self.stopped: set[str] = set()
+        self.read: dict[str, asyncio.Event] = {}
 
-    async def engine(self, method: str, path: str, body: Json = None, wait: int = 60, **query: str) -> tuple[int, Json]:
-        """Ask the engine; return its answer's status and JSON."""
+    async def engine(
+        self, method: str, path: str, body: Json = None, wait: int | None = 60, **query: str
+    ) -> tuple[int, Json]:
+        """Ask the engine; return its answer's status and JSON, or what else it is, as `raw`."""
         timeout = aiohttp.ClientTimeout(total=wait)
         async with self.session.request(method, self.prefix + path, json=body, params=query, timeout=timeout) as answer:
-            return answer.status, await answer.json() if answer.content_type == "application/json" else {}
+            is_json = answer.content_type == "application/json"
+            return answer.status, await answer.json() if is_json else {"raw": await answer.read()}
 
     async def negotiate(self) -> None:
         """Choose the version of the engine's API that is spoken on both sides from now on."""
@@ -247,12 +258,17 @@ class Gate:
             raise RefusedError(400, "not JSON of the right form") from None
         return {**filled, "Labels": {**filled["Labels"], OWNER: self.owner}}
 
-    async def count_live(self) -> int:
-        """Count the run containers that run or may still be started; remove the forgotten."""
-        live = {"label": [f"{OWNER}={self.owner}"], "status": ["created", "running", "paused", "restarting"]}
-        status, containers = await self.engine("GET", "/containers/json", all="1", filters=json.dumps(live))
+    async def list_own(self, *states: str) -> list[dict[str, Json]]:
+        """List this deployment's run containers in these states."""
+        own = {"label": [f"{OWNER}={self.owner}"], "status": states}
+        status, containers = await self.engine("GET", "/containers/json", all="1", filters=json.dumps(own))
         if status != 200:
             raise RefusedError(502, "the engine does not list its containers")
+        return list(containers)
+
+    async def count_live(self) -> int:
+        """Count the run containers that run or may still be started; remove the forgotten."""
+        containers = await self.list_own("created", *STARTED)
         for container in containers:
             if container["State"] == "created" and time.time() - container["Created"] > FORGOTTEN:
                 await self.engine("DELETE", f"/containers/{container['Id']}")
@@ -269,9 +285,10 @@ class Gate:
         return dict(found)
 
     async def inspect(self, _body: bytes, container: str) -> Answer:
-        """Tell a run container's state, and nothing else of it."""
+        """Tell a run container's state, and that it has no terminal, and nothing else of it."""
         state = (await self.find(container))["State"]
-        return 200, {"Id": container, "State": {key: state[key] for key in STATE & state.keys()}}, ""
+        told = {key: state[key] for key in STATE & state.keys()}
+        return 200, {"Id": container, "State": told, "Config": {"Tty": False}}, ""
 
     async def start(self, _body: bytes, container: str) -> Answer:
         """Start a run container, once: `create` does not count those that ended."""
@@ -281,17 +298,60 @@ class Gate:
         try:
             if (await self.find(container))["State"]["Status"] not in ("created", "running"):
                 raise RefusedError(409, "it has run")
-            return outcome(*await self.engine("POST", f"/containers/{container}/start"))
+            try:
+                return outcome(*await self.engine("POST", f"/containers/{container}/start"))
+            finally:  # even if the engine's answer is lost
+                self.attend(container)
         finally:
             self.starting.remove(container)
 
     async def stop(self, _body: bytes, container: str, seconds: str | None) -> Answer:
         """Stop a run container, by force if it takes longer than that."""
         await self.find(container)
+        self.stopped.add(container)
         query = {"t": seconds} if seconds else {}
         return outcome(
             *await self.engine("POST", f"/containers/{container}/stop", wait=60 + int(seconds or 10), **query)
         )
+
+    async def logs(self, _body: bytes, container: str) -> Answer:
+        """Tell the last lines that an ended run container printed, as the engine frames them: 16 KiB each at most."""
+        if (await self.find(container))["State"]["Status"] not in ENDED:
+            raise RefusedError(409, "it has not ended")
+        path = f"/containers/{container}/logs"
+        status, answer = await self.engine("GET", path, stdout="1", stderr="1", tail="20")
+        if status != 200:
+            return outcome(status, answer)
+        if read := self.read.get(container):
+            read.set()
+        return 200, answer["raw"], ""
+
+    def attend(self, container: str) -> None:
+        """See that a run container of this deployment is buried."""
+        if container not in self.burials:
+            self.burials[container] = asyncio.create_task(self.bury(container))
+
+    async def bury(self, container: str) -> None:
+        """Wait for a container's end, and then for whoever wants to know why; remove it. The engine may come and go."""
+        read = self.read[container] = asyncio.Event()
+        gone = False
+        while not gone:
+            try:
+                status, end = await self.engine("POST", f"/containers/{container}/wait", wait=None)
+                if status == 200:
+                    died = (end or {}).get("StatusCode") != 0 and container not in self.stopped
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(read.wait(), UNREAD if died else KEPT)
+                        await asyncio.sleep(KEPT)
+                status, _ = await self.engine("DELETE", f"/containers/{container}", v="1")  # without force
+                gone = status in (204, 404)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                log.info("waiting for the end of %s: %s", container[:12], type(error).__name__)
+            if not gone:
+                await asyncio.sleep(5)
+        log.info("removed %s, which has ended", container[:12])
+        del self.burials[container], self.read[container]
+        self.stopped.discard(container)
 
 
 def outcome(status: int, answer: Json) -> Answer:
@@ -354,7 +414,10 @@ class Door(web.Server):
             self.heard(request.protocol)
         asked = f"{request.method} {request.raw_path.partition('?')[0]}"[:150]
         log.info("%s %d %r %.0f ms %s", self.name, status, asked, (time.monotonic() - began) * 1000, note)
-        response = web.Response(status=status) if answer is None else web.json_response(answer, status=status)
+        if isinstance(answer, dict):
+            response = web.json_response(answer, status=status)
+        else:
+            response = web.Response(status=status, body=answer)
         response.force_close()
         return response
 
@@ -421,6 +484,8 @@ async def serve(*runs: str) -> None:
                 gate.templates[image] = Template(image, description, gate.api)
             except (ValueError, TypeError) as error:
                 sys.exit(f"The gate stays shut. In docker-compose.yml, where runs of {image} are described:\n{error}")
+        for container in await gate.list_own(*STARTED, *ENDED):
+            gate.attend(container["Id"])
         await stand_open(gate)
 
 

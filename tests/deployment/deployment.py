@@ -33,7 +33,7 @@ def free_port() -> int:
 
 
 class RunContainer(NamedTuple):
-    """A run's container as it was at its start; it is removed when the run ends."""
+    """A run's container as it was at its start; it is removed soon after its end."""
 
     attrs: dict[str, Any]  # what `docker inspect` says
     processes: str  # what `docker top` says
@@ -64,8 +64,11 @@ class Deployment:
         labels = [self.label, "dagster/run_id"]
         for event in engine.events(decode=True, filters={"type": "container", "event": "start", "label": labels}):
             attrs = engine.api.inspect_container(event["id"])
-            processes = engine.api.top(event["id"], ps_args="-ef")
-            self.run_containers[attrs["Config"]["Labels"]["dagster/run_id"]] = RunContainer(attrs, str(processes))
+            try:
+                processes = str(engine.api.top(event["id"], ps_args="-ef"))
+            except docker.errors.APIError:  # it has ended already
+                processes = ""
+            self.run_containers[attrs["Config"]["Labels"]["dagster/run_id"]] = RunContainer(attrs, processes)
 
     def compose(self, *args: str) -> str:
         """Return what `docker compose ARGS` prints; raise with all of its output if it fails."""
@@ -76,10 +79,15 @@ class Deployment:
             raise RuntimeError(f"docker compose {' '.join(args)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done.stdout
 
+    def build(self) -> None:
+        """Build the images."""
+        self.compose("build")
+
     def up(self) -> None:
         """Build, start, wait until healthy."""
         try:
-            self.compose("up", "--build", "--detach", "--wait")
+            self.build()
+            self.compose("up", "--detach", "--wait")
         except RuntimeError as error:
             error.add_note(self.logs() + self._missing_base_images())
             raise
@@ -98,12 +106,8 @@ class Deployment:
 
     def remove(self) -> None:
         """Remove every trace of this copy from the engine, or raise with what is left."""
-        down = ("down", "--volumes", "--remove-orphans")
-        self.compose("stop", "dagster-daemon")  # which would launch another run meanwhile
-        try:
-            self.compose(*down)
-        except RuntimeError:  # a run ended meanwhile: its container removed itself, which Compose reports as an error
-            self.compose(*down)
+        self.compose("stop", "dagster-daemon", "gate")  # which launch and remove run containers meanwhile
+        self.compose("down", "--volumes", "--remove-orphans")
         for tag in {tag for image in self.engine.images.list() for tag in image.tags}:
             if tag.startswith(f"{self.project}-"):
                 self.engine.images.remove(tag)
@@ -132,7 +136,7 @@ class Deployment:
 
     def containers(self, *labels: str) -> list[Container]:
         """Return all containers of this copy, or those that carry the labels too."""
-        return self.engine.containers.list(all=True, filters={"label": [self.label, *labels]})
+        return self.engine.containers.list(all=True, filters={"label": [self.label, *labels]}, ignore_removed=True)
 
     def container(self, service: str) -> Container:
         """Return the service's container."""
@@ -168,21 +172,21 @@ class Deployment:
         (field,) = answer["data"].values()
         return field
 
-    def launch(self, config: dict[str, Any] | None = None) -> str:
+    def launch(self, config: dict[str, Any] | None = None, job: str = JOB, tags: dict[str, str] | None = None) -> str:
         """Request a run with Dagster's own GraphQL client; return its id."""
-        return self.graphql.submit_job_execution(JOB, run_config=config)
+        return self.graphql.submit_job_execution(job, run_config=config, tags=tags)
 
     def status(self, run_id: str) -> str:
         """Return the run's status."""
         return self.graphql.get_run_status(run_id).value
 
     def finish(self, run_id: str) -> str:
-        """Wait until the run has ended and its container is gone; return its status."""
+        """Wait until the run and its container have ended; return its status."""
         status = self.wait_for(f"the end of run {run_id}", lambda: self.status(run_id), lambda seen: seen in ENDED)
         self.wait_for(
-            f"the removal of the container of run {run_id}",
-            lambda: self.containers(f"dagster/run_id={run_id}"),
-            lambda left: not left,
+            f"the end of the container of run {run_id}",
+            lambda: [container.status for container in self.containers(f"dagster/run_id={run_id}")],
+            lambda states: "running" not in states,
         )
         return status
 

@@ -1,7 +1,5 @@
 """What an operator does to the stack: two copies side by side, hang, stop, start again, restart."""
 
-import re
-
 import pytest
 
 from tests.deployment.deployment import ENDED, SERVICES, Deployment
@@ -39,34 +37,15 @@ def test_all_healthchecks_together_use_less_than_2_percent_of_a_core(neighbour: 
     share = {}
     for service in sorted(SERVICES):
         healthcheck = neighbour.container(service).attrs["Config"]["Healthcheck"]
-        test = healthcheck["Test"][1]
-        pause = healthcheck["Interval"] / 1e9 + float(re.findall(r"sleep (\d+)", test)[0])
-        ten_times = f"sleep() {{ :; }}; for i in 0 1 2 3 4 5 6 7 8 9; do {test}; done >/dev/null; times"
+        *shell, script, check, rest = healthcheck["Test"][1:]
+        pause = healthcheck["Interval"] / 1e9 + float(rest)
+        ten_times = f"sleep() {{ :; }}; for i in 0 1 2 3 4 5 6 7 8 9; do ({script}); done >/dev/null; times"
         # The second line that `times` prints is what the children used, user and system: 0m0.31s 0m0.12s.
-        children = neighbour.run_in(service, "sh", "-euc", ten_times).decode().splitlines()[1].split()
+        children = neighbour.run_in(service, *shell, ten_times, check, rest).decode().splitlines()[1].split()
         seconds = sum(60 * float(time.split("m")[0]) + float(time.split("m")[1].rstrip("s")) for time in children) / 10
         assert seconds > 0
         share[service] = seconds / pause
     assert sum(share.values()) < 0.02, share
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("services", [["dagit", "dagster-daemon", "gate", "user_code"], ["postgres"]], ids=" and ".join)
-def test_a_hung_service_is_unhealthy_within_a_minute(services: list[str], neighbour: Deployment) -> None:
-    containers = [neighbour.container(service) for service in services]
-    for container in containers:
-        container.kill("SIGSTOP")
-    try:
-        neighbour.wait_for(
-            "unhealthy services",
-            lambda: {service: neighbour.health(service) for service in services},
-            lambda health: set(health.values()) == {"unhealthy"},
-            timeout=60,
-        )
-    finally:
-        for container in containers:
-            container.kill("SIGCONT")
-    wait_until_healthy(neighbour)
 
 
 @pytest.mark.timeout(300)

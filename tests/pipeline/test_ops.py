@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from pipeline import clean_string_job
+from pipeline.jobs import clean_string_graph
 from pipeline.ops import CleanStringConfig, GetStringConfig, NormalizeStringConfig, clean_string, get_string
 from pipeline.resources import Connection
 
@@ -24,6 +25,28 @@ def run_config(data_key: object = "1", norm: object = "upper", **settings: objec
 def test_get_string_picks_the_sentence(data_key: Any, sent: str) -> None:
     config = GetStringConfig(data_key=data_key)
     assert get_string(dg.build_op_context(), config=config, connection=Connection()) == sent
+
+
+class FlakyConnection(Connection):
+    """A connection that fails as often as the list `failures` is long."""
+
+    failures: list[str]
+
+    @property
+    def value(self) -> str:
+        """Fail, or connect."""
+        if self.failures:
+            raise ConnectionError(self.failures.pop())
+        return super().value
+
+
+def test_get_string_is_tried_again_when_the_connection_fails() -> None:
+    connection = FlakyConnection(failures=["no answer", "refused"])
+    resources = {"connection": connection, "text_io_manager": dg.mem_io_manager}
+    result = clean_string_graph.execute_in_process(run_config(), resources=resources)
+    assert result.output_for_node("clean_string", "sent_clean") == "A   OR      ALPHA"
+    retried = [event.step_key for event in result.all_events if event.is_step_up_for_retry]
+    assert retried == ["get_string"] * 2
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from tests.security.engine import EXITED, FOREIGN, OTHER, OWN
 
 MARK = "hostile-mark"  # stands where a log must not repeat it
 V = "/v1.41"
+LOGS = "logs?stderr=1&stdout=1&timestamps=0&follow=0&tail=20"  # the one query that is answered
 
 
 class Attack(NamedTuple):
@@ -85,7 +86,7 @@ HOST_CONFIG: dict[str, dict[str, list[Any]]] = {
         "BlkioWeight": [1000],
         "KernelMemory": [1],
         "Tmpfs": [None, {"/tmp": "exec"}, {"/tmp": "", "/etc": ""}],
-        "AutoRemove": [False, None],
+        "AutoRemove": [True, False],
         "RestartPolicy": [{"Name": "always"}, {"Name": "on-failure", "MaximumRetryCount": 9}],
         "Init": [False],
         "LogConfig": [
@@ -394,7 +395,7 @@ def json_tricks(body: dict[str, Any]) -> Iterator[Attack]:
 
 def containers() -> Iterator[Attack]:
     """Containers that are not this deployment's runs, and ids that are none."""
-    what = {"json": "GET", "start": "POST", "stop": "POST"}
+    what = {"json": "GET", "start": "POST", "stop": "POST", LOGS: "GET"}
     ids = {
         "foreign": FOREIGN,
         "of another deployment": OTHER,
@@ -651,6 +652,23 @@ def paths(body: dict[str, Any]) -> Iterator[Attack]:
     ):
         method = "GET" if action.startswith("json") else "POST"
         yield Attack("paths and versions", action, http(method, f"{V}/containers/{OWN}/{action}"))
+    for query in (
+        *("", "?", "?stdout=1", "?tail=20", "?stderr=1&stdout=1", "?stdout=1&stderr=1&timestamps=0&follow=0&tail=20"),
+        *(
+            LOGS[4:].replace("tail=20", tail)
+            for tail in ("tail=all", "tail=2000", "tail=-1", "tail=20&since=1", "tail=")
+        ),
+        *(LOGS[4:].replace("follow=0", follow) for follow in ("follow=1", "follow=0&follow=1", "follow=%30")),
+        *(f"{LOGS[4:]}&details=1", f"{LOGS[4:]}#", f"{LOGS[4:]}&", f"/{LOGS[4:]}"),
+    ):
+        for door in ("launch", "stop"):
+            yield Attack(
+                "paths and versions",
+                f"logs{query} at {door}",
+                http("GET", f"{V}/containers/{EXITED}/logs{query}"),
+                door,
+            )
+    yield Attack("paths and versions", "logs of one that runs", http("GET", f"{V}/containers/{OWN}/{LOGS}"))
     for request in (("POST", f"{OWN}/json"), ("GET", f"{OWN}/start"), ("PUT", f"{OWN}/stop"), ("GET", f"{OWN}/stop")):
         yield Attack("paths and versions", " ".join(request)[:20], http(request[0], f"{V}/containers/{request[1]}"))
 
@@ -763,6 +781,7 @@ def stop_door(body: dict[str, Any]) -> Iterator[Attack]:
         "create": create(body),
         "start": http("POST", f"{V}/containers/{OWN}/start"),
         "start ended": http("POST", f"{V}/containers/{EXITED}/start"),
+        "logs": http("GET", f"{V}/containers/{EXITED}/{LOGS}"),
         "create behind version": http("GET", "/version") + create(body),
     }.items():
         yield Attack("launching at the wrong door", name, raw, "stop")

@@ -1,5 +1,6 @@
 """A Docker engine that does nothing but answer, and remember all it was asked."""
 
+import contextlib
 import json
 import re
 import socketserver
@@ -12,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 OWNER = "deployable-dagster.gate"
 OWN, EXITED, FOREIGN, OTHER = ("a1" * 32, "a2" * 32, "b1" * 32, "c1" * 32)
 SECRET = "the-secret-of-a-container"
+PRINTED = b"\x01\0\0\0\0\0\0\x05last\n"  # as the engine frames a line of stdout
 
 
 class Request(NamedTuple):
@@ -37,24 +39,25 @@ class FakeEngine:
         self.requests: list[Request] = []
         self.delay = 0.0
         self.images_exist = True
+        self.hiccups = 0  # how often to hang up on those who wait for a container's end
         self.closed = False
         self.lock = threading.Lock()
         self.containers: dict[str, dict[str, Any]] = {}
         self.add(OWN, {OWNER: "project"}, "running")
-        self.add(EXITED, {OWNER: "project"}, "exited")
+        self.add(EXITED, {OWNER: "project"}, "exited", code=137)
         self.add(FOREIGN, {}, "running")
         self.add(OTHER, {OWNER: "another-project"}, "running")
         self.server = Server(self.socket, Handler)
         self.server.engine = self
         threading.Thread(target=self.server.serve_forever, args=[0.05], daemon=True).start()
 
-    def add(self, id_: str, labels: dict[str, str], status: str, created: float | None = None) -> None:
+    def add(self, id_: str, labels: dict[str, str], status: str, created: float | None = None, code: int = 0) -> None:
         """Have a container."""
         self.containers[id_] = {
             "Id": id_,
             "Created": "2026-01-01T00:00:00Z",
             "CreatedAt": time.time() if created is None else created,
-            "State": {"Status": status, "Running": status == "running", "ExitCode": 0, "Pid": 1},
+            "State": {"Status": status, "Running": status == "running", "ExitCode": code, "Pid": 1},
             "Config": {"Labels": labels, "Env": [f"PASSWORD={SECRET}"], "Cmd": [SECRET]},
             "HostConfig": {"Binds": [SECRET]},
         }
@@ -65,7 +68,7 @@ class FakeEngine:
         self.server.shutdown()
         self.server.server_close()
 
-    def answer(self, request: Request) -> tuple[int, Any]:  # noqa: PLR0911 - one for each call
+    def answer(self, request: Request) -> tuple[int, Any]:  # noqa: PLR0911, PLR0912 - one for each call
         """Answer as the engine would, as far as the gate asks it."""
         with self.lock:
             self.requests.append(request)
@@ -89,14 +92,25 @@ class FakeEngine:
                 id_ = f"{len(self.requests):064x}"
                 self.add(id_, request.json.get("Labels") or {}, "created")
             return 201, {"Id": id_, "Warnings": None}
-        found = re.fullmatch("/containers/([^/]+)(/json|/start|/stop|)", path)
+        found = re.fullmatch("/containers/([^/]+)(/json|/start|/stop|/wait|/logs|)", path)
         container = self.containers.get(found[1]) if found else None
         if not found or not container:
             return 404, {"message": "page not found"}
         if found[2] == "/json":
             return 200, container
+        if found[2] == "/logs":
+            return 200, PRINTED
+        if found[2] == "/wait":
+            while container["State"]["Status"] == "running" and not self.closed:
+                time.sleep(0.02)
+            if self.hiccups:
+                self.hiccups -= 1
+                raise ConnectionError
+            return 200, {"StatusCode": container["State"]["ExitCode"]}
         time.sleep(self.delay)
         if request.method == "DELETE":
+            if container["State"]["Status"] == "running":
+                return 409, {"message": "it runs"}
             del self.containers[found[1]]
         else:
             container["State"]["Status"] = {"/start": "running", "/stop": "exited"}[found[2]]
@@ -130,8 +144,12 @@ class Handler(socketserver.StreamRequestHandler):
                 return
             try:
                 status, answer = self.server.engine.answer(Request(method, rest.rpartition(" ")[0], body))
+            except ConnectionError:
+                return
             except (ValueError, KeyError, AttributeError, RecursionError):
                 status, answer = 400, {"message": "bad request"}
-            content = b"" if answer is None else json.dumps(answer).encode()
-            head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-            self.wfile.write((head if content else f"HTTP/1.1 {status} X\r\n\r\n").encode() + content)
+            content = answer if isinstance(answer, bytes) else json.dumps(answer).encode() if answer else b""
+            kind = "octet-stream" if isinstance(answer, bytes) else "json"
+            head = f"HTTP/1.1 {status} X\r\nContent-Type: application/{kind}\r\nContent-Length: {len(content)}\r\n\r\n"
+            with contextlib.suppress(BrokenPipeError):  # it waited no longer
+                self.wfile.write((head if content else f"HTTP/1.1 {status} X\r\n\r\n").encode() + content)

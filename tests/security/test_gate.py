@@ -1,5 +1,6 @@
 """Nothing but a run container comes out of the gate, whatever goes in."""
 
+import asyncio
 import json
 import re
 import socket
@@ -16,9 +17,10 @@ from urllib.parse import unquote_plus
 import docker
 import pytest
 
+from deploy.gate import gate as gatekeeper
 from tests.security.attacks import MARK, Attack, attacks, create
 from tests.security.conftest import ARGUMENTS, IMAGE, LAUNCHED_ENV, RUN_ID, Gate, description, launch
-from tests.security.engine import EXITED, FOREIGN, OTHER, OWN, OWNER, SECRET, FakeEngine, Request
+from tests.security.engine import EXITED, FOREIGN, OTHER, OWN, OWNER, PRINTED, SECRET, FakeEngine, Request
 
 # Families of create requests that are to be refused, not just launched as described.
 REFUSED = {"privilege", "limits", "mounts", "namespaces", "images", "commands", "environment", "labels", "JSON tricks"}
@@ -57,8 +59,8 @@ def judge(attack: Attack, answer: bytes, received: list[Request], asked: dict[st
     harm = [f"the engine received {request}"[:300] for request in received if not is_harmless(request, asked)]
     if attack.family in REFUSED and not answer.startswith(b"HTTP/1.1 4"):
         harm.append(f"it was not refused: {answer[:100]!r}")
-    if SECRET.encode() in answer:
-        harm.append("a container's secret came out")
+    if SECRET.encode() in answer or PRINTED in answer:
+        harm.append("what is in a container came out")
     foreign = [id_ for id_ in (FOREIGN, OTHER) if id_ in attack.raw.decode("latin-1") and b"Status" in answer]
     return harm + [f"the state of {id_} came out" for id_ in foreign]
 
@@ -118,7 +120,7 @@ def test_the_judge_convicts(tmp_path: Path, asked: dict[str, Any]) -> None:
                 client.sendall(raw)
                 client.shutdown(socket.SHUT_WR)
                 return b"".join(iter(lambda: client.recv(65536), b""))
-            except (BrokenPipeError, ConnectionResetError):
+            except (BrokenPipeError, ConnectionResetError, TimeoutError):  # of what waits for a container's end
                 return b""
 
     list_ = attacks(asked)
@@ -134,13 +136,11 @@ def test_the_launcher_gets_what_it_needs(open_gate: OpenGate, asked: dict[str, A
     assert container.status == "running"
     at_stop = gate.client("stop").containers.get(str(container.id))
     at_stop.stop(timeout=7)
-    assert [(r.method, r.path) for r in engine.requests if r.method == "POST"] == [
+    assert [(r.method, r.path) for r in engine.requests if r.method == "POST" and "/wait" not in r.path] == [
         ("POST", "/v1.41/containers/create"),
         ("POST", f"/v1.41/containers/{container.id}/start"),
         ("POST", f"/v1.41/containers/{container.id}/stop?t=7"),
     ]
-    at_stop.reload()
-    assert at_stop.status == "exited"
 
 
 def test_what_differs_from_run_to_run_arrives(open_gate: OpenGate, asked: dict[str, Any]) -> None:
@@ -157,7 +157,11 @@ def test_what_differs_from_run_to_run_arrives(open_gate: OpenGate, asked: dict[s
 
 def test_inspect_tells_the_state_alone(gate: Gate) -> None:
     attributes = gate.client("stop").containers.get(OWN).attrs
-    assert attributes == {"Id": OWN, "State": {"Status": "running", "Running": True, "ExitCode": 0}}
+    assert attributes == {
+        "Id": OWN,
+        "State": {"Status": "running", "Running": True, "ExitCode": 0},
+        "Config": {"Tty": False},
+    }
 
 
 def test_a_foreign_container_is_as_if_absent(gate: Gate) -> None:
@@ -227,7 +231,7 @@ def test_80_at_once_do_not_beat_the_cap(open_gate: OpenGate) -> None:
 
 
 def test_an_ended_run_container_makes_room_and_does_not_come_back(open_gate: OpenGate) -> None:
-    gate, engine = open_gate(most="1")
+    gate, _ = open_gate(most="1")
     container = launch(gate.client(), description())
     with pytest.raises(docker.errors.APIError, match="2 run containers live already"):
         launch(gate.client(), description())
@@ -235,9 +239,67 @@ def test_an_ended_run_container_makes_room_and_does_not_come_back(open_gate: Ope
     container.stop()
     launch(gate.client(), description())
     with pytest.raises(docker.errors.APIError, match="it has run"):
-        container.start()
-    assert sum(request.path.endswith(f"{container.id}/start") for request in engine.requests) == 1
-    assert EXITED in engine.containers
+        gate.client().containers.get(EXITED).start()
+
+
+def test_the_last_lines_of_one_that_died_are_told_at_the_door_for_launching(gate: Gate) -> None:
+    died = gate.client().containers.get(EXITED)
+    assert (died.status, died.attrs["State"]["ExitCode"]) == ("exited", 137)
+    assert died.logs(tail=20) == b"last\n"
+    with pytest.raises(docker.errors.APIError, match="it has not ended"):
+        gate.client().containers.get(OWN).logs(tail=20)
+    with pytest.raises(docker.errors.APIError, match="not allowed"):
+        gate.client("stop").containers.get(EXITED).logs(tail=20)
+
+
+@pytest.mark.parametrize("end", ["well", "stopped", "died, read", "died, not read"])
+@pytest.mark.parametrize("hiccups", [0, 1])
+def test_a_run_container_is_removed_after_its_end(
+    end: str, hiccups: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gatekeeper, "KEPT", 0.1)
+    monkeypatch.setattr(gatekeeper, "UNREAD", 1)
+    engine = FakeEngine(tmp_path)
+    engine.hiccups = hiccups
+    state = engine.containers[OWN]["State"]
+    state["ExitCode"] = 0 if end == "well" else 137
+
+    async def live_and_die() -> float:
+        keeper = gatekeeper.Gate(engine.socket, "project", 4)
+        async with keeper.session:
+            await keeper.negotiate()
+            keeper.attend(OWN)
+            burial = keeper.burials[OWN]
+            await asyncio.sleep(0.3)
+            assert not burial.done()
+            if end == "stopped":
+                await keeper.stop(b"", OWN, "1")
+            state["Status"] = "exited"
+            died = time.monotonic()
+            if end == "died, read":
+                await keeper.logs(b"", OWN)
+            await burial
+            assert not keeper.burials
+            return time.monotonic() - died
+
+    took = asyncio.run(asyncio.wait_for(live_and_die(), 10))
+    assert OWN not in engine.containers
+    assert len(engine.containers) == 3
+    if not hiccups:  # after which the gate rests before it asks again
+        assert (took > 1) is (end == "died, not read")
+    engine.close()
+
+
+def test_a_restarted_gate_removes_what_ended_meanwhile(open_gate: OpenGate, tmp_path: Path) -> None:
+    gate, engine = open_gate()
+    container = launch(gate.client(), description())
+    container.start()
+    gate.stop()
+    engine.containers[container.id]["State"]["Status"] = "exited"
+    gate.start()
+    waited = [request.path for request in engine.requests if request.path.endswith("/wait")]
+    for id_, times in ((container.id, 2), (OWN, 2), (EXITED, 2), (OTHER, 0), (FOREIGN, 0)):
+        assert waited.count(f"/v1.41/containers/{id_}/wait") == times
 
 
 def test_a_container_is_started_once_even_by_twenty_at_once(open_gate: OpenGate) -> None:

@@ -42,8 +42,6 @@ def test_ours_is_safe() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("auto_remove", False),
-        ("auto_remove", MISSING),
         ("init", MISSING),
         ("labels", {"team": "data", "owner": 'said "Ünï" \\ of'}),
         ("labels", MISSING),
@@ -66,6 +64,7 @@ def test_safe(key: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("auto_remove", True),
         ("privileged", True),
         ("privileged", False),
         ("cap_add", ["SYS_ADMIN"]),

@@ -1,0 +1,45 @@
+"""The stack on which everything goes wrong, the ledger of each fault, and the table at the end."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.deployment.deployment import deployed
+from tests.faults.faulty import Faulty, Ledger
+
+TABLE = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def faulty(docker_engine: None) -> Iterator[Faulty]:
+    """Yield a stack to break."""
+    faulty = Faulty()
+    with deployed(faulty):
+        yield faulty
+
+
+@pytest.fixture
+def ledger(faulty: Faulty) -> Iterator[Ledger]:
+    """Yield a ledger; see that it is closed, even if a test fails before."""
+    ledger = Ledger(faulty)
+    yield ledger
+    ledger.closing.set()
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Return what adds a line to the table: the fault, seconds until detected, until recovered, counts."""
+
+    def report(fault: str, detected: float, recovered: float, **counts: int) -> None:
+        line = f"{fault:60} {detected:5.0f} s {recovered:6.0f} s  " + ", ".join(f"{n} {w}" for w, n in counts.items())
+        request.config.stash.setdefault(TABLE, []).append(line)
+
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table."""
+    if lines := config.stash.get(TABLE, []):
+        terminalreporter.section("faults: detected after, recovered after, runs")
+        for line in lines:
+            terminalreporter.line(line)

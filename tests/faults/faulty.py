@@ -1,0 +1,134 @@
+"""A stack on which everything goes wrong, and the ledger of its runs."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.deployment.deployment import ENDED, SERVICES, Deployment
+
+MINUTE = timedelta(minutes=1)
+
+
+class Faulty(Deployment):
+    """A copy of the project, with jobs that go wrong and little memory for runs."""
+
+    def __init__(self) -> None:
+        """Give runs little memory, and room for many of them."""
+        super().__init__()
+        self.environment |= {"RUN_MEMORY": "400m", "MAX_CONCURRENT_RUNS": "8"}
+
+    def build(self) -> None:
+        """Build the images; add the jobs to that of user_code."""
+        super().build()
+        image = f"{self.project}-user_code"
+        path = str(Path(__file__).parent / "image")
+        self.engine.images.build(path=path, tag=image, buildargs={"IMAGE": image}, rm=True)
+
+    def signal(self, service: str, name: str) -> None:
+        """Send a signal to the service's process: the child of the container's init."""
+        command = ["sh", "-c", f"kill -{name} $(cat /proc/1/task/1/children)"]
+        user = "postgres" if service == "postgres" else ""
+        self.container(service).exec_run(command, user=user)  # its exit code is lost with the container
+
+    def restarts(self) -> dict[str, int]:
+        """Return how often the engine restarted each service."""
+        return {service: self.container(service).attrs["RestartCount"] for service in SERVICES}
+
+    def failure(self, run_id: str) -> str:
+        """Return what the run's page says of its failure."""
+        return "\n".join(e["message"] for e in self.events(run_id) if e["eventType"] == "RUN_FAILURE")
+
+    def seconds(self, run_id: str) -> float:
+        """Return the seconds from the start of the run's container to the run's end."""
+        started = datetime.fromisoformat(self.run_containers[run_id].attrs["State"]["StartedAt"][:19] + "+00:00")
+        ended = float(self.sql(f"SELECT end_time FROM runs WHERE run_id = '{run_id}'"))
+        return ended - started.timestamp()
+
+
+class Run(NamedTuple):
+    """A row of the ledger."""
+
+    id: str
+    status: str
+    date: str  # of the schedule's tick, if there is one
+    parent: str  # the run that it takes up again, if there is one
+    will_retry: bool
+
+
+class Ledger:
+    """Launches a run every few seconds; at the end, accounts for every run that was launched or due."""
+
+    def __init__(self, stack: Faulty) -> None:
+        """Begin to launch."""
+        self.stack = stack
+        self.began = datetime.now(UTC).replace(tzinfo=None)
+        self.launched: list[str] = []
+        self.refused = 0
+        self.closing = threading.Event()
+        self.thread = threading.Thread(target=self._launch)
+        self.thread.start()
+
+    def _launch(self) -> None:
+        while not self.closing.wait(6):
+            try:
+                self.launched.append(self.stack.launch())
+            except Exception:  # whatever Dagit's absence makes of it: the user knows that nothing was launched
+                self.refused += 1
+
+    def runs(self) -> list[Run]:
+        """Return all runs made since the ledger was opened."""
+        tag = "(SELECT value FROM run_tags t WHERE t.run_id = r.run_id AND key = '{}')"
+        columns = ", ".join(tag.format(key) for key in ("date", "dagster/parent_run_id", "dagster/will_retry"))
+        rows = self.stack.sql(f"SELECT run_id, status, {columns} FROM runs r WHERE create_timestamp >= '{self.began}'")
+        split = (row.split("|") for row in rows.splitlines())
+        return [Run(id_, status, date, parent, retry == "true") for id_, status, date, parent, retry in split]
+
+    def open_accounts(self, due: set[str]) -> list[str]:
+        """List what is not settled yet."""
+        runs = self.runs()
+        parents = {run.parent for run in runs}
+        return [
+            *(f"{id_} is not recorded" for id_ in set(self.launched) - {run.id for run in runs}),
+            *(f"{date} has no run" for date in due - {run.date for run in runs}),
+            *(f"{run.id} is {run.status}" for run in runs if run.status not in ENDED),
+            *(f"{run.id} is not retried" for run in runs if run.will_retry and run.id not in parents),
+        ]
+
+    def settle(self) -> dict[str, int]:
+        """Launch no more; wait until everything has ended, and count. AssertionError if a run is not as it must be."""
+        self.closing.set()
+        self.thread.join()
+        first, last = self.began.replace(second=0, microsecond=0) + MINUTE, datetime.now(UTC).replace(tzinfo=None)
+        due = {str(first + n * MINUTE) for n in range(max(0, int((last - first) / MINUTE) + (last >= first)))}
+        self.stack.wait_for("the end of all runs", lambda: self.open_accounts(due), lambda still: not still, 200)
+        runs = self.runs()
+        by_id = {run.id: run for run in runs}
+        files = set(self.stack.run_in("dagit", "find", "/data", "/opt/dagster/storage", "-type", "f").decode().split())
+        for run in runs:
+            if run.status == "SUCCESS" and run.id in set(self.launched) | {r.id for r in runs if r.date}:
+                self.check_success(run, by_id, files)
+        ticks = [run.date for run in runs if run.date and not run.parent]
+        retries = [run.parent for run in runs if run.parent]
+        last_attempts = [run for run in runs if (run.id in self.launched or run.date) and run.id not in retries]
+        return {
+            "runs": len(runs),
+            "refused": self.refused,
+            "retried": len(retries),
+            "failed": sum(run.status != "SUCCESS" for run in last_attempts),
+            "lost": len((set(self.launched) | due) - by_id.keys() - set(ticks)),
+            "doubled": len(ticks) - len(set(ticks)) + len(retries) - len(set(retries)),
+        }
+
+    def check_success(self, run: Run, by_id: dict[str, Run], files: set[str]) -> None:
+        """Check that a run which succeeded, with those it takes up again, left its texts, its logs and its events."""
+        family = [run.id]
+        while (parent := by_id[family[-1]].parent) in by_id:
+            family.append(parent)
+        for text in ("sent.txt", "sent_clean.txt"):
+            assert any(f"/data/{id_}/{text}" in files for id_ in family), f"{text} of {run} is gone"
+        assert any(f"/storage/{run.id}/compute_logs/" in file for file in files), f"the logs of {run} are gone"
+        types = [event["eventType"] for event in self.stack.events(run.id)]
+        assert (types.count("RUN_START"), types.count("RUN_SUCCESS")) == (1, 1), types
+        outputs = [e for id_ in family for e in self.stack.events(id_) if e["eventType"] == "STEP_SUCCESS"]
+        assert {event["stepKey"] for event in outputs} == {"get_string", "normalize_string", "clean_string"}
