@@ -1,13 +1,23 @@
--- Copies the rows of one finished run, as Dagster wrote them, to :runs new runs, a minute apart back in time.
--- Only the run's id and the times in columns change, not the times inside a record's JSON.
+-- Copies the rows of one finished run, as Dagster wrote them, to :runs new runs, a minute (:apart) apart back in time,
+-- from that run's time or :before it. Only the run's id and the times in columns change, not those inside a record's JSON.
+\if :{?apart}
+\else
+\set apart '1 minute'
+\endif
+\if :{?before}
+\else
+\set before '0 minutes'
+\endif
 
 CREATE TEMP TABLE new_runs AS
-SELECT gen_random_uuid()::text AS run_id, n * interval '1 minute' AS age, n FROM generate_series(:runs, 1, -1) AS n;
+SELECT gen_random_uuid()::text AS run_id, interval :'before' + n * interval :'apart' AS age, n
+FROM generate_series(:runs, 1, -1) AS n;
 
 INSERT INTO runs (run_id, snapshot_id, pipeline_name, mode, status, run_body, partition, partition_set,
                   create_timestamp, update_timestamp, start_time, end_time, backfill_id)
 SELECT new.run_id, snapshot_id, pipeline_name, mode, status, replace(run_body, old.run_id, new.run_id), partition,
-       partition_set, create_timestamp - age, update_timestamp - age, start_time - n * 60, end_time - n * 60, backfill_id
+       partition_set, create_timestamp - age, update_timestamp - age, start_time - extract(epoch FROM age),
+       end_time - extract(epoch FROM age), backfill_id
 FROM new_runs AS new, runs AS old WHERE old.run_id = :'template' ORDER BY n DESC;
 
 INSERT INTO run_tags (run_id, key, value)

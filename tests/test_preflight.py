@@ -10,6 +10,7 @@ import pytest
 CONFIG = """
   published: "%d"
   MAX_CONCURRENT_RUNS: "4"
+  RETENTION_DAYS: "30"
   "mem_limit": "2g",
   "cpu_quota": 200000,
   "pids_limit": 512,

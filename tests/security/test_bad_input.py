@@ -119,6 +119,7 @@ def test_whatever_listens_survives_garbage(deployment: Deployment) -> None:
         ("RUN_MEMORY", "2 GB"),
         ("RUN_CPU_PERCENT", "1.5"),
         ("RUN_PIDS", "0"),
+        ("RETENTION_DAYS", "-1"),
         ("DAGIT_PORT", "web"),
     ],
 )
