@@ -233,12 +233,13 @@ class Deployment:
         return run_id
 
     def hang(self) -> str:
-        """Launch a run that waits for ever in its first op, on a pipe where the output goes; return its id."""
-        run_id = self.launch_into("mkfifo .sent.txt.partial")
+        """Launch a run that waits for ever in its last op, on a pipe where the output goes; return its id."""
+        # In the first one, its RetryPolicy would count being stopped as a failure.
+        run_id = self.launch_into("mkfifo .sent_clean.txt.partial")
         self.wait_for(
-            f"the first output of run {run_id}",
-            lambda: [event["eventType"] for event in self.events(run_id)],
-            lambda types: "STEP_OUTPUT" in types,
+            f"the last output of run {run_id}",
+            lambda: [event["stepKey"] for event in self.events(run_id) if event["eventType"] == "STEP_OUTPUT"],
+            lambda steps: "clean_string" in steps,
         )
         return run_id
 

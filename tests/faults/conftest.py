@@ -23,7 +23,7 @@ def ledger(faulty: Faulty) -> Iterator[Ledger]:
     """Yield a ledger; see that it is closed, even if a test fails before."""
     ledger = Ledger(faulty)
     yield ledger
-    ledger.closing.set()
+    ledger.close()
 
 
 @pytest.fixture

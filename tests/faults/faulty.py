@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.deployment.deployment import ENDED, SERVICES, Deployment
+from dagster_graphql import DagsterGraphQLClient
+
+from tests.deployment.deployment import ENDED, JOB, SERVICES, Deployment
 
 MINUTE = timedelta(minutes=1)
 
@@ -70,11 +72,17 @@ class Ledger:
         self.thread.start()
 
     def _launch(self) -> None:
+        dagit = DagsterGraphQLClient("127.0.0.1", port_number=self.stack.port)  # not for several threads
         while not self.closing.wait(6):
             try:
-                self.launched.append(self.stack.launch())
+                self.launched.append(dagit.submit_job_execution(JOB))
             except Exception:  # whatever Dagit's absence makes of it: the user knows that nothing was launched
                 self.refused += 1
+
+    def close(self) -> None:
+        """Launch no more."""
+        self.closing.set()
+        self.thread.join()
 
     def runs(self) -> list[Run]:
         """Return all runs made since the ledger was opened."""
@@ -97,8 +105,7 @@ class Ledger:
 
     def settle(self) -> dict[str, int]:
         """Launch no more; wait until everything has ended, and count. AssertionError if a run is not as it must be."""
-        self.closing.set()
-        self.thread.join()
+        self.close()
         first, last = self.began.replace(second=0, microsecond=0) + MINUTE, datetime.now(UTC).replace(tzinfo=None)
         due = {str(first + n * MINUTE) for n in range(max(0, int((last - first) / MINUTE) + (last >= first)))}
         self.stack.wait_for("the end of all runs", lambda: self.open_accounts(due), lambda still: not still, 200)

@@ -76,7 +76,7 @@ def test_a_run_that_is_cut_off_from_the_database_is_taken_up_once_more(
     network = faulty.engine.networks.get(f"{faulty.project}_runs")
     network.disconnect(container)
     cut = time.monotonic()
-    faulty.run_in("dagit", "cat", f"/data/{run_id}/.sent.txt.partial")  # what it waits for: now it goes on
+    faulty.run_in("dagit", "cat", f"/data/{run_id}/.sent_clean.txt.partial")  # what it waits for: now it goes on
     status = faulty.finish(run_id)
     detected = time.monotonic() - cut
     assert status == "FAILURE"
