@@ -50,7 +50,7 @@ test: .venv/installed ## All tests; those of the deployment need a Docker engine
 	$(BIN)/pytest
 
 test-faults: .venv/installed ## Break everything that can break, and account for every run: about an hour
-	$(BIN)/pytest tests/faults -m ""
+	$(BIN)/pytest tests/faults tests/operations -m ""
 
 check: .venv/installed ## Lint, format, types; Dockerfiles, compose file, workflows, shell scripts
 	$(BIN)/ruff check .

@@ -84,7 +84,6 @@ def user_code() -> None:
     While two run, the one that came up last is asked. The other can then stop, and nobody waits (deploy/operate).
     """
     import socket
-    from pathlib import Path
 
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc

@@ -129,10 +129,10 @@ class Checkout(Deployment):
         self.wait_for("the end of all runs", self.unfinished, lambda left: left == [])
 
     def unfinished(self) -> list[str]:
-        """Return the ids of runs that have not ended, or whose containers are still there."""
+        """Return the ids of runs that have not ended, or whose containers have not."""
         query = "SELECT run_id FROM runs WHERE status NOT IN ('SUCCESS', 'FAILURE', 'CANCELED')"
-        labels = (container.labels.get("dagster/run_id") for container in self.containers())
-        return [*self.sql(query).splitlines(), *filter(None, labels)]
+        running = (container for container in self.containers("dagster/run_id") if container.status == "running")
+        return [*self.sql(query).splitlines(), *(container.labels["dagster/run_id"] for container in running)]
 
 
 @pytest.fixture(scope="module")
