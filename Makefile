@@ -4,7 +4,7 @@ BIN := .venv/bin
 # What runs without Docker keeps its records, in SQLite files, here.
 LOCAL := DAGSTER_HOME=$(CURDIR)/local
 
-.PHONY: help local dev up down logs user test test-faults check audit bench format lock
+.PHONY: help local dev up deploy upgrade backup restore down logs user test test-faults check audit bench format lock
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,9 +18,20 @@ dev: .venv/installed local/dagster.yaml ## Dagit and the schedule without Docker
 	$(LOCAL) $(BIN)/dagster dev -m pipeline --port $${DAGIT_PORT:-3000}
 
 up: ## Build, start, wait until healthy, print the address
-	@deploy/preflight
-	docker compose up --build --detach --wait
+	@deploy/operate up
 	@echo "Dagit: http://$$(docker compose port dagit 3000)"
+
+deploy: ## Replace your code under load; what does not load is refused
+	@deploy/operate deploy
+
+upgrade: ## Back up, then replace everything by what is checked out; put back the old if that fails
+	@deploy/operate upgrade
+
+backup: ## Copy the database, data, storage and the secret into backups/, while runs go on
+	@deploy/operate backup
+
+restore: ## Replace everything by a backup: make restore BACKUP=backups/…
+	@deploy/operate restore "$$BACKUP"
 
 down: ## Stop and remove every container, runs in flight too; volumes stay
 	docker compose stop dagster-daemon gate # which launch and remove run containers meanwhile
@@ -39,7 +50,7 @@ test: .venv/installed ## All tests; those of the deployment need a Docker engine
 	$(BIN)/pytest
 
 test-faults: .venv/installed ## Break everything that can break, and account for every run: about an hour
-	$(BIN)/pytest tests/faults -m ""
+	$(BIN)/pytest tests/faults tests/operations -m ""
 
 check: .venv/installed ## Lint, format, types; Dockerfiles, compose file, workflows, shell scripts
 	$(BIN)/ruff check .
@@ -49,7 +60,7 @@ check: .venv/installed ## Lint, format, types; Dockerfiles, compose file, workfl
 	$(BIN)/yamllint --strict .
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	$(BIN)/shellcheck deploy/preflight deploy/edge/start deploy/edge/user \
+	$(BIN)/shellcheck deploy/operate deploy/preflight deploy/edge/start deploy/edge/user \
 		.ci/run .ci/machine .ci/base-images .ci/postgres-entrypoint
 
 audit: .venv/installed ## Audit what runs, what the images are made of, and the locked dependencies

@@ -79,15 +79,26 @@ def gate() -> None:
 
 
 def user_code() -> None:
-    """Make the gRPC health check of the code server."""
+    """Make the gRPC health check of this container's code server; at its first success, have the others ask it.
+
+    While two run, the one that came up last is asked. The other can then stop, and nobody waits (deploy/operate).
+    """
+    import socket
+
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    with grpc.insecure_channel("unix:/run/user_code/grpc.sock") as channel:
+    name, own = Path("/run/user_code/grpc.sock"), Path(f"/run/user_code/{socket.gethostname()}.sock")
+    with grpc.insecure_channel(f"unix:{own}") as channel:
         request = health_pb2.HealthCheckRequest(service="DagsterApi")
         answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=TIMEOUT)  # type: ignore[attr-defined]
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         sys.exit(f"the code server is not serving: {answer}")
+    if not Path("/dev/shm/up").exists():
+        link = own.with_suffix(".new")
+        link.unlink(missing_ok=True)
+        link.symlink_to(own.name)
+        link.replace(name)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ deployment's own description of a run container, by the library that the launche
 from run to run, each checked: the command's JSON, the values of the environment's variables, two labels.
 
 usage: gate.py IMAGE DESCRIPTION [IMAGE DESCRIPTION ...]
+
+An IMAGE stands there without a tag; runs name it with one, whichever it is.
 """
 
 import asyncio
@@ -39,6 +41,7 @@ FORGOTTEN = 300  # seconds after which a container that was created but never st
 KEPT = 60  # seconds that an ended one is kept: for Dagster, which may not know yet that it ended
 UNREAD = 24 * 3600  # and one that died until its last lines are read, or for so long
 STARTED, ENDED = ("running", "paused", "restarting"), ("exited", "dead")
+TAG = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"  # as Docker has it
 STATE = {"Status", "Running", "Paused", "OOMKilled", "Dead", "ExitCode", "Error", "StartedAt", "FinishedAt"}
 
 # What may be asked, by method, path and query exactly as written; and at which door. dagster-daemon stops runs too:
@@ -251,12 +254,13 @@ class Gate:
         try:
             asked = read(body.decode())
             image = asked.get("Image") if isinstance(asked, dict) else None
-            if not isinstance(image, str) or image not in self.templates:
+            name, _, tag = image.partition(":") if isinstance(image, str) else ("", "", "")
+            if name not in self.templates or not re.fullmatch(TAG, tag):
                 raise RefusedError(403, "not an image of this deployment")
-            filled = self.templates[image].fill(asked)
+            filled = self.templates[name].fill({**asked, "Image": name})
         except (ValueError, AttributeError, RecursionError):
             raise RefusedError(400, "not JSON of the right form") from None
-        return {**filled, "Labels": {**filled["Labels"], OWNER: self.owner}}
+        return {**filled, "Image": image, "Labels": {**filled["Labels"], OWNER: self.owner}}
 
     async def list_own(self, *states: str) -> list[dict[str, Json]]:
         """List this deployment's run containers in these states."""

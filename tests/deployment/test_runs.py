@@ -27,7 +27,7 @@ def test_a_run_has_a_container_of_its_own(run_id: str, deployment: Deployment) -
     assert attrs["Id"] == deployment.tags(run_id)["docker/container_id"]
     assert attrs["Id"] != deployment.container("user_code").id
     assert attrs["Image"] == deployment.container("user_code").attrs["Image"]
-    assert attrs["Config"]["Image"] == f"{project}-user_code"
+    assert attrs["Config"]["Image"] == f"{project}-user_code:latest"
     assert attrs["Config"]["Labels"]["dagster/job_name"] == JOB
     assert attrs["Config"]["Labels"]["com.docker.compose.project"] == project
     assert set(attrs["NetworkSettings"]["Networks"]) == {f"{project}_runs"}

@@ -109,4 +109,4 @@ def test_an_image_that_is_gone_is_named(faulty: Faulty, report: Callable[..., No
         image.tag(name)
     took = time.monotonic() - began
     report("an image that no longer exists", took, took)
-    assert f"the engine has no image {name}: build it" in str(faulty.events(run_id))
+    assert f"the engine has no image {name}:latest: build it" in str(faulty.events(run_id))

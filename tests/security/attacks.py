@@ -197,8 +197,15 @@ CONFIG: dict[str, dict[str, list[Any]]] = {
     "images": {
         "Image": [
             *("alpine", "postgres:17", "project-dagster", "project-gate", "", None, 0, [], {}, True),
-            *("project-user_code:latest", "project-user_code:other", "project-user_code@sha256:" + "0" * 64),
-            *("docker.io/library/project-user_code", "PROJECT-USER_CODE", " project-user_code", "project-user_code "),
+            *("alpine:1", "project-dagster:1", "project-gate:1", "project-user_codex:1", "project-user_code"),
+            *("project-user_code:", "project-user_code::1", "project-user_code:1:2", "project-user_code:1@sha256:0"),
+            *("project-user_code@sha256:" + "0" * 64, "project-user_code:1@sha256:" + "0" * 64),
+            *("project-user_code@sha256:", "project-user_code:5000/x", "project-user_code:5000/project-user_code:1"),
+            *("localhost:5000/project-user_code:1", "docker.io/library/project-user_code:1", "./project-user_code:1"),
+            *("PROJECT-USER_CODE:1", "Project-user_code:1", " project-user_code:1", "project-user_code:1 "),
+            *("project-user_code :1", "project-user_code: 1", "project-user_code:.1", "project-user_code:-1"),
+            *("project-user_code:1/2", "project-user_code:\u0661", "project-user_code:" + "1" * 129, ":1", ":"),
+            *("project-user_code:1\n", "project-user_code:1\0", "project-user_code:1\nalpine", "project-user_code\n:1"),
             *(
                 "project-user_code\n",
                 "project-user_code\0",

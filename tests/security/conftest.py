@@ -21,6 +21,7 @@ from tests.security.published import Published
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "project-user_code"
+TAGGED = f"{IMAGE}:1a2b3c4d5e6f-dirty-0a1b2c3d"
 RUN_ID = "01234567-89ab-cdef-0123-456789abcdef"
 ARGUMENTS = {"__class__": "ExecuteRunArgs", "instance_ref": None, "pipeline_run_id": RUN_ID}
 LAUNCHED_ENV = {"CONNECTION_CREDENTIALS": "the-secret-of-the-launcher"}
@@ -98,7 +99,7 @@ class Gate:
             return answer
 
 
-def launch(client: docker.DockerClient, text: str, image: str = IMAGE, run: str = RUN_ID) -> Any:
+def launch(client: docker.DockerClient, text: str, image: str = TAGGED, run: str = RUN_ID) -> Any:
     """Create a run container as DockerRunLauncher does."""
     part = json.loads(text)["docker"]
     kwargs = {**part["container_kwargs"]}

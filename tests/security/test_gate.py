@@ -19,7 +19,7 @@ import pytest
 
 from deploy.gate import gate as gatekeeper
 from tests.security.attacks import MARK, Attack, attacks, create
-from tests.security.conftest import ARGUMENTS, IMAGE, LAUNCHED_ENV, RUN_ID, Gate, description, launch
+from tests.security.conftest import ARGUMENTS, IMAGE, LAUNCHED_ENV, RUN_ID, TAGGED, Gate, description, launch
 from tests.security.engine import EXITED, FOREIGN, OTHER, OWN, OWNER, PRINTED, SECRET, FakeEngine, Request
 
 # Families of create requests that are to be refused, not just launched as described.
@@ -155,6 +155,13 @@ def test_what_differs_from_run_to_run_arrives(open_gate: OpenGate, asked: dict[s
     assert sorted(received["Env"]) == sorted(env)
 
 
+@pytest.mark.parametrize("tag", ["latest", "1", "_", "a" * 128, "v1.2_3-X"])
+def test_the_image_may_have_any_tag(tag: str, open_gate: OpenGate) -> None:
+    gate, engine = open_gate()
+    launch(gate.client(), description(), f"{IMAGE}:{tag}")
+    assert next(request for request in engine.requests if request.method == "POST").json["Image"] == f"{IMAGE}:{tag}"
+
+
 def test_inspect_tells_the_state_alone(gate: Gate) -> None:
     attributes = gate.client("stop").containers.get(OWN).attrs
     assert attributes == {
@@ -176,7 +183,7 @@ def test_a_foreign_container_is_as_if_absent(gate: Gate) -> None:
 def test_a_missing_image_leads_to_no_pull_and_no_login(open_gate: OpenGate) -> None:
     gate, engine = open_gate()
     engine.images_exist = False
-    with pytest.raises(docker.errors.APIError, match="the engine has no image project-user_code: build it") as raised:
+    with pytest.raises(docker.errors.APIError, match=f"the engine has no image {TAGGED}: build it") as raised:
         launch(gate.client(), description())
     assert not isinstance(raised.value, docker.errors.NotFound)  # which the launcher takes for a reason to pull
     with pytest.raises(docker.errors.APIError, match="403"):

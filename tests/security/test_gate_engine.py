@@ -31,7 +31,7 @@ class Deployment(NamedTuple):
 
     def launch(self, client: docker.DockerClient) -> Any:
         """Create a run container."""
-        return launch(client, description(self.project), self.image, str(uuid.uuid4()))
+        return launch(client, description(self.project), f"{self.image}:latest", str(uuid.uuid4()))
 
     def runs(self) -> list[Any]:
         """List all run containers."""

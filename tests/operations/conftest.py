@@ -1,0 +1,142 @@
+"""A checkout of this project, and the stack that its make targets operate."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deployment.deployment import ROOT, Deployment, deployed
+
+DIGEST = "find . -type f -exec sha256sum {} + | sort; find . -printf '%p %U %m\\n' | sort"
+
+
+class Checkout(Deployment):
+    """A copy of this project in a git repository of its own, and the stack made from it."""
+
+    def __init__(self, directory: Path) -> None:
+        """Copy what a clone would have into a directory and commit it, unless that is done."""
+        super().__init__()
+        self.directory = directory
+        self.environment |= {"COMPOSE_ENV_FILES": os.devnull}
+        if (directory / ".git").exists():
+            return
+        listed = self.git("ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT)
+        for name in filter(os.path.isfile, listed.splitlines()):
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, directory / name)
+        self.git("init", "--quiet")
+        self.commit()
+
+    def git(self, *args: str, cwd: Path | None = None) -> str:
+        """Return what git prints."""
+        command = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com", *args]
+        return subprocess.run(
+            command, cwd=cwd or self.directory, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    def commit(self) -> str:
+        """Commit what has changed; return the tag that its images are to have."""
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "--message", "Change")
+        return self.git("rev-parse", "--short=12", "HEAD")
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Replace a text in a file."""
+        text = (self.directory / path).read_text()
+        assert old in text, f"{path} has no {old!r}"
+        (self.directory / path).write_text(text.replace(old, new))
+
+    def try_(self, *args: str, **popen: Any) -> subprocess.CompletedProcess[str]:
+        """Run make as from a shell, even where make runs the tests."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        return subprocess.run(
+            ["make", *args],
+            cwd=self.directory,
+            env=environment | self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            **({"stdin": subprocess.DEVNULL} | popen),
+        )
+
+    def make(self, *args: str) -> str:
+        """Return what make prints; raise with all of it if it fails."""
+        began = time.monotonic()
+        done = self.try_(*args)
+        assert done.returncode == 0, f"make {' '.join(args)}:\n{done.stdout}"
+        print(f"make {args[0]}: {time.monotonic() - began:.1f} s; {done.stdout.splitlines()[-1]}")
+        return done.stdout
+
+    def up(self) -> None:
+        """Start as a user would."""
+        self.make("up")
+
+    def backup(self) -> str:
+        """Back up; return the backup's path."""
+        return self.make("backup").splitlines()[-1].split(":")[0]
+
+    def image(self, service: str) -> str:
+        """Return the image that a service's container was made from, by name."""
+        return str(self.container(service).attrs["Config"]["Image"])
+
+    def in_volume(self, volume: str, command: str) -> str:
+        """Return what a shell command prints, run as root in a volume."""
+        output = self.engine.containers.run(
+            "postgres:17",
+            ["-euc", command],
+            entrypoint="bash",
+            working_dir="/volume",
+            volumes={f"{self.project}_{volume}": {"bind": "/volume", "mode": "rw"}},
+            network_mode="none",
+            remove=True,
+        )
+        return bytes(output).decode()
+
+    def records(self) -> dict[str, str]:
+        """Return a digest of every table; but heartbeats, which are of the moment."""
+        tables = self.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1").splitlines()
+        query = "SELECT count(*) || ' ' || coalesce(md5(string_agg(t::text, ',' ORDER BY t::text)), '') FROM {} t"
+        return {table: self.sql(query.format(table)) for table in tables if table != "daemon_heartbeats"}
+
+    def files(self) -> dict[str, str]:
+        """Return each volume's files: their checksums, owners and modes."""
+        return {volume: self.in_volume(volume, DIGEST) for volume in ("data", "storage", "secret")}
+
+    def switch_schedule_off(self) -> None:
+        """Switch the schedule off, as its switch in Dagit does, and wait until all runs have ended."""
+        selector = {
+            "repositoryLocationName": "pipeline",
+            "repositoryName": "__repository__",
+            "scheduleName": "every_minute",
+        }
+        schedule = self.query(
+            "query($of: ScheduleSelector!) { scheduleOrError(scheduleSelector: $of) {"
+            " ... on Schedule { scheduleState { id } } } }",
+            of=selector,
+        )
+        stopped = self.query(
+            "mutation($id: String!) { stopRunningSchedule(id: $id) { ... on ScheduleStateResult {"
+            " scheduleState { status } } } }",
+            id=schedule["scheduleState"]["id"],
+        )
+        assert stopped == {"scheduleState": {"status": "STOPPED"}}
+        self.wait_for("the end of all runs", self.unfinished, lambda left: left == [])
+
+    def unfinished(self) -> list[str]:
+        """Return the ids of runs that have not ended, or whose containers have not."""
+        query = "SELECT run_id FROM runs WHERE status NOT IN ('SUCCESS', 'FAILURE', 'CANCELED')"
+        running = (container for container in self.containers("dagster/run_id") if container.status == "running")
+        return [*self.sql(query).splitlines(), *(container.labels["dagster/run_id"] for container in running)]
+
+
+@pytest.fixture(scope="module")
+def checkout(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """Yield a stack that make targets operate."""
+    with deployed(checkout := Checkout(tmp_path_factory.mktemp("checkout"))):
+        yield checkout

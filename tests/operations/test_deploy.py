@@ -1,0 +1,158 @@
+"""`make up` and `make deploy`: images tagged with the commit, code replaced under load."""
+
+import io
+import re
+import threading
+import time
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+import requests
+
+from tests.deployment.deployment import BASE_IMAGES, JOB
+from tests.deployment.test_schedule import MINUTE, now, scheduled
+from tests.operations.conftest import Checkout
+
+
+def shows(checkout: Checkout, text: str) -> bool:
+    """Tell whether Dagit describes the job so."""
+    job = {"repositoryLocationName": "pipeline", "repositoryName": "__repository__", "pipelineName": JOB}
+    query = "query($of: PipelineSelector!) { pipelineOrError(params: $of) { ... on Pipeline { description } } }"
+    return text in checkout.query(query, of=job)["description"]
+
+
+def others(checkout: Checkout) -> dict[str, tuple[str | None, Any]]:
+    """Return what a restart of the other services would change."""
+    services = ("postgres", "gate", "dagit", "dagster-daemon")
+    containers = {service: checkout.container(service) for service in services}
+    return {service: (each.id, each.attrs["State"]["StartedAt"]) for service, each in containers.items()}
+
+
+def test_the_images_carry_the_commit_and_are_the_latest(checkout: Checkout) -> None:
+    commit = checkout.git("rev-parse", "--short=12", "HEAD")
+    for service, name in {"dagit": "dagster", "user_code": "user_code", "gate": "gate"}.items():
+        assert checkout.image(service) == f"{checkout.project}-{name}:{commit}"
+        latest = checkout.engine.images.get(f"{checkout.project}-{name}:latest")
+        assert latest.id == checkout.container(service).attrs["Image"]
+    run_id = checkout.launch()
+    assert checkout.finish(run_id) == "SUCCESS"
+    assert checkout.tags(run_id)["dagster/image"] == f"{checkout.project}-user_code:{commit}"
+
+
+@pytest.mark.long
+def test_a_deploy_under_load_loses_and_doubles_nothing(checkout: Checkout) -> None:
+    before, old = others(checkout), checkout.image("user_code")
+    in_flight = checkout.hang()
+    asked, done = [], threading.Event()
+
+    def ask() -> None:
+        """Ask Dagit, all the time, what only user_code knows: what a config would do."""
+        query = """
+            query($of: PipelineSelector!) { isPipelineConfigValid(pipeline: $of, mode: "default", runConfigData: {}) {
+                __typename } }"""
+        job = {"repositoryLocationName": "pipeline", "repositoryName": "__repository__", "pipelineName": JOB}
+        while not done.is_set():
+            answer = requests.post(
+                f"{checkout.url}/graphql", json={"query": query, "variables": {"of": job}}, timeout=60
+            )
+            asked.append(answer.text)
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for number in range(3):
+            checkout.edit("pipeline/jobs.py", '"""Pick a sentence', f'"""{number}: Pick a sentence')
+            commit = checkout.commit()
+            time.sleep((55 + number - time.time()) % 60)  # so that the handover, some 5 s later, meets a tick
+            checkout.make("deploy")
+            began = time.monotonic()
+            checkout.wait_for("the new definitions", partial(shows, checkout, f"{number}:"), timeout=15)
+            print(f"in Dagit {time.monotonic() - began:.1f} s after the deploy")
+            checkout.edit("pipeline/jobs.py", f'"""{number}: Pick', '"""Pick')
+    finally:
+        done.set()
+        thread.join()
+    assert len(asked) > 100
+    assert [text for text in asked if "PipelineConfigValidationValid" not in text] == []
+    assert others(checkout) == before
+
+    (container,) = checkout.containers(f"dagster/run_id={in_flight}")
+    assert (container.status, container.attrs["Config"]["Image"]) == ("running", old)
+    checkout.engine.containers.run(
+        old,
+        ["cat", f"/data/{in_flight}/.sent_clean.txt.partial"],  # what it waits for
+        volumes={f"{checkout.project}_data": {"bind": "/data", "mode": "rw"}},
+        network_mode="none",
+        remove=True,
+    )
+    assert checkout.finish(in_flight) == "SUCCESS"
+    run_id = checkout.launch()
+    assert checkout.finish(run_id) == "SUCCESS"
+    assert checkout.tags(run_id)["dagster/image"] == f"{checkout.project}-user_code:{commit}"
+
+    dates = scheduled(checkout)
+    assert now() - dates[-1] < 1.5 * MINUTE
+    assert dates == [dates[0] + minute * MINUTE for minute in range(len(dates))]
+    assert dates[-1] - dates[0] >= timedelta(minutes=3)
+    failed = "SELECT count(*) FROM job_ticks WHERE status NOT IN ('SUCCESS', 'STARTED')"
+    assert checkout.sql(failed) == "0"
+
+
+def test_code_that_does_not_load_is_refused_and_nothing_changes(checkout: Checkout) -> None:
+    before, old = others(checkout), checkout.container("user_code").id
+    latest = checkout.engine.images.get(f"{checkout.project}-user_code:latest").id
+    checkout.edit("pipeline/jobs.py", "import dagster as dg", "import dagster as dg\nimport no_such_module")
+    refused = checkout.try_("deploy")
+    checkout.edit("pipeline/jobs.py", "\nimport no_such_module", "")
+    assert refused.returncode != 0
+    assert "No module named 'no_such_module'" in refused.stdout
+    assert "Refused: the definitions do not load, as said above. Nothing was replaced." in refused.stdout
+    assert (others(checkout), checkout.container("user_code").id) == (before, old)
+    assert checkout.engine.images.get(f"{checkout.project}-user_code:latest").id == latest
+    assert checkout.finish(checkout.launch()) == "SUCCESS"
+
+
+def test_a_server_that_does_not_get_healthy_is_refused_and_the_old_one_goes_on(checkout: Checkout) -> None:
+    old = checkout.container("user_code").id
+    checkout.edit("Dockerfile.user_code", "exec dagster api grpc", "exec dagster api nonsense")
+    refused = checkout.try_("deploy")
+    checkout.edit("Dockerfile.user_code", "exec dagster api nonsense", "exec dagster api grpc")
+    assert refused.returncode != 0
+    assert "No such command 'nonsense'" in refused.stdout
+    assert "Refused: the new user_code does not become healthy" in refused.stdout
+    assert checkout.container("user_code").id == old
+    assert checkout.finish(checkout.launch()) == "SUCCESS"
+
+
+def test_old_images_go_but_not_those_in_use_or_of_others(checkout: Checkout) -> None:
+    def make(tag: str) -> str:
+        time.sleep(1.1)  # by whole seconds the engine tells which is newer
+        file = f"FROM {BASE_IMAGES[0]}\nLABEL tag={tag}\n".encode()
+        checkout.engine.images.build(fileobj=io.BytesIO(file), tag=tag, rm=True)
+        return tag
+
+    def tags(kind: str) -> set[str]:
+        return {tag for image in checkout.engine.images.list(f"{checkout.project}-{kind}") for tag in image.tags}
+
+    checkout.compose("pause", "dagster-daemon")
+    try:
+        queued, image = checkout.launch(), checkout.image("user_code")
+        old = [make(f"{checkout.project}-user_code:{number}") for number in range(7)]
+        foreign = {make(f"{checkout.project}-user_code-neighbour:{number}") for number in range(7)}
+        used = checkout.engine.containers.create(old[0])
+        checkout.edit("pipeline/jobs.py", '"""Pick', '"""Changed: Pick')
+        checkout.make("deploy")
+        used.remove()
+        assert tags("user_code-neighbour") == foreign
+        left = tags("user_code")
+    finally:
+        checkout.compose("unpause", "dagster-daemon")
+    new = checkout.image("user_code")
+    assert re.fullmatch(rf"{checkout.project}-user_code:[0-9a-f]{{12}}-dirty-[0-9a-f]{{8}}", new)
+    assert left == {new, f"{checkout.project}-user_code:latest", image, old[0], *old[3:]}
+    # It was queued by the code before, and starts on it.
+    assert checkout.finish(queued) == "SUCCESS"
+    assert checkout.tags(queued)["dagster/image"] == image
