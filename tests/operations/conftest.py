@@ -108,24 +108,18 @@ class Checkout(Deployment):
         """Return each volume's files: their checksums, owners and modes."""
         return {volume: self.in_volume(volume, DIGEST) for volume in ("data", "storage", "secret")}
 
-    def switch_schedule_off(self) -> None:
-        """Switch the schedule off, as its switch in Dagit does, and wait until all runs have ended."""
-        selector = {
-            "repositoryLocationName": "pipeline",
-            "repositoryName": "__repository__",
-            "scheduleName": "every_minute",
-        }
-        schedule = self.query(
-            "query($of: ScheduleSelector!) { scheduleOrError(scheduleSelector: $of) {"
-            " ... on Schedule { scheduleState { id } } } }",
-            of=selector,
-        )
-        stopped = self.query(
-            "mutation($id: String!) { stopRunningSchedule(id: $id) { ... on ScheduleStateResult {"
-            " scheduleState { status } } } }",
-            id=schedule["scheduleState"]["id"],
-        )
-        assert stopped == {"scheduleState": {"status": "STOPPED"}}
+    def switch_schedules_off(self) -> None:
+        """Switch the schedules off, as their switches in Dagit do, and wait until all runs have ended."""
+        find = """
+            query($of: ScheduleSelector!) { scheduleOrError(scheduleSelector: $of) {
+                ... on Schedule { scheduleState { id } } } }"""
+        stop = """
+            mutation($id: String!) { stopRunningSchedule(id: $id) {
+                ... on ScheduleStateResult { scheduleState { status } } } }"""
+        for name in ("every_minute", "every_night"):
+            schedule = {"repositoryLocationName": "pipeline", "repositoryName": "__repository__", "scheduleName": name}
+            state = self.query(find, of=schedule)["scheduleState"]
+            assert self.query(stop, id=state["id"]) == {"scheduleState": {"status": "STOPPED"}}
         self.wait_for("the end of all runs", self.unfinished, lambda left: left == [])
 
     def unfinished(self) -> list[str]:

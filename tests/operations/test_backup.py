@@ -56,7 +56,7 @@ def test_a_round_trip(checkout: Checkout, other: Checkout) -> None:
     assert other.finish(other.launch()) == "SUCCESS"
 
     # While nothing goes on, all is the same to the last row and byte, over what was there before.
-    checkout.switch_schedule_off()
+    checkout.switch_schedules_off()
     records, files = checkout.records(), checkout.files()
     quiet = checkout.backup()
     assert {path.name for path in (checkout.directory / quiet).iterdir()} == FILES | {"SHA256SUMS"}

@@ -73,7 +73,7 @@ def test_images_that_do_not_become_healthy_give_way_to_the_old_ones(old: Checkou
 
 def test_an_upgrade_keeps_all_history(old: Checkout) -> None:
     assert version(old).startswith("1.12.")
-    old.switch_schedule_off()
+    old.switch_schedules_off()
     before, files = history(old), old.files()
     said = old.make("upgrade")
     assert re.search(rf"Upgraded {old.project} from \w+ to \w+ in \d+ s; the backup before it: backups/", said)
