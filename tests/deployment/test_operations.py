@@ -68,10 +68,13 @@ def test_down_stops_runs_in_flight_and_up_finds_all_as_it_was(neighbour: Deploym
 
 
 @pytest.mark.timeout(300)
-def test_a_restart_keeps_all_history(neighbour: Deployment) -> None:
+def test_a_stop_is_clean_and_a_start_finds_all_history(neighbour: Deployment) -> None:
     before = history(neighbour)
     assert before
-    neighbour.compose("restart")
+    neighbour.compose("stop")
+    codes = {service: neighbour.container(service).attrs["State"]["ExitCode"] for service in SERVICES}
+    assert codes == dict.fromkeys(SERVICES, 0)
+    neighbour.compose("start")
     wait_until_healthy(neighbour)
     assert set(before) <= set(history(neighbour))
     assert neighbour.finish(neighbour.launch()) == "SUCCESS"

@@ -30,8 +30,7 @@ class Faulty(Deployment):
     def signal(self, service: str, name: str) -> None:
         """Send a signal to the service's process: the child of the container's init."""
         command = ["sh", "-c", f"kill -{name} $(cat /proc/1/task/1/children)"]
-        user = "postgres" if service == "postgres" else ""
-        self.container(service).exec_run(command, user=user)  # its exit code is lost with the container
+        self.container(service).exec_run(command)  # its exit code is lost with the container
 
     def restarts(self) -> dict[str, int]:
         """Return how often the engine restarted each service."""
