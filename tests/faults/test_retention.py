@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.deployment.deployment import JOB, Deployment, deployed
+from tests.deployment.deployment import ENDED, JOB, Deployment, deployed
 
 # Without its VACUUM, which is for autovacuum to do here.
 HISTORY = Path("bench/history.sql").read_text().partition("-- What autovacuum does")[0]
@@ -68,6 +68,7 @@ class Retention(Deployment):
     def cleaned_up(self, **config: object) -> dict[str, Any]:
         """Clean up; return what Dagit shows of it."""
         run_id = self.clean_up(**config)
+        self.wait_for("the end of the clean-up", lambda: self.status(run_id), ENDED.__contains__, timeout=300)
         assert self.finish(run_id) == "SUCCESS"
         query = """
             query($id: ID!) { runOrError(runId: $id) { ... on Run { eventConnection { events {
@@ -146,7 +147,7 @@ def test_what_is_old_goes_also_after_a_kill(stack: Retention) -> None:
     assert set(kept) <= set(stack.shell("find /data /storage -type f"))
 
 
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(3 * 3600)
 @pytest.mark.parametrize(("runs", "stride"), [(6, 15), pytest.param(1440, 1, marks=pytest.mark.long)], ids=str)
 def test_the_size_of_postgres_stays_bounded(runs: int, stride: int, stack: Retention) -> None:
     # A day takes seconds here, so autovacuum, which looks every minute, looks every second.
