@@ -49,7 +49,7 @@ test: .venv/installed ## All tests; those of the deployment need a Docker engine
 	@command -v chromium >/dev/null || $(BIN)/playwright install chromium
 	$(BIN)/pytest
 
-test-faults: .venv/installed ## Break everything that can break, and account for every run: about an hour
+test-faults: .venv/installed ## Break everything that can break, and account for every run: some hours
 	$(BIN)/pytest tests/faults tests/operations -m ""
 
 check: .venv/installed ## Lint, format, types; Dockerfiles, compose file, workflows, shell scripts
