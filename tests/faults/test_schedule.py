@@ -9,9 +9,9 @@ from tests.faults.faulty import MINUTE, Faulty
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("minutes", "made_up"), [(1, 1), (6, 5)])
-def test_the_last_five_missed_ticks_are_made_up_for(minutes: int, made_up: int, faulty: Faulty) -> None:
+@pytest.mark.timeout(9000)
+@pytest.mark.parametrize("minutes", [1, 5, 120])
+def test_the_last_missed_tick_is_made_up_for(minutes: int, faulty: Faulty) -> None:
     time.sleep(60 - time.time() % 60 + 15)  # a quarter past the minute, whose own tick is over
     stopped = datetime.now(UTC).replace(tzinfo=None, second=0, microsecond=0)
     faulty.compose("stop", "dagster-daemon")
@@ -25,4 +25,4 @@ def test_the_last_five_missed_ticks_are_made_up_for(minutes: int, made_up: int, 
         lambda dates: str(stopped + (minutes + 1) * MINUTE) in dates,
         timeout=120,
     )
-    assert [date for date in dates if date in missed] == missed[-made_up:]
+    assert [date for date in dates if date in missed] == missed[-1:]

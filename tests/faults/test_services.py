@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_it_is_restarted(
 ) -> None:
     time.sleep(15)  # in which runs are launched
     before = faulty.restarts()
-    injected = time.monotonic()
+    injected, began = time.monotonic(), datetime.now(UTC).replace(tzinfo=None)
     for service in services:
         faulty.signal(service, signal)
     faulty.wait_for(
@@ -50,6 +51,7 @@ def test_it_is_restarted(
     detected = time.monotonic() - injected
     wait_until_healthy(faulty)
     recovered = time.monotonic() - injected
+    ledger.outage = (began, datetime.now(UTC).replace(tzinfo=None))
     time.sleep(15)
     counts = ledger.settle()
     report(f"SIG{signal} {', '.join(services)}", detected, recovered, **counts)
@@ -66,12 +68,14 @@ def test_nothing_is_restarted_while_the_database_is_paused(
 ) -> None:
     before = faulty.restarts()
     time.sleep(15)
+    began = datetime.now(UTC).replace(tzinfo=None)
     faulty.compose("pause", "postgres")
     time.sleep(seconds)
     faulty.compose("unpause", "postgres")
     returned = time.monotonic()
     wait_until_healthy(faulty)
     recovered = time.monotonic() - returned
+    ledger.outage = (began, datetime.now(UTC).replace(tzinfo=None))
     time.sleep(40)  # in which a late heartbeat would be noticed
     counts = ledger.settle()
     report(f"postgres paused for {seconds} s", 0, recovered, **counts)
