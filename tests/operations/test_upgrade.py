@@ -12,6 +12,12 @@ from tests.deployment.deployment import deployed
 from tests.operations.conftest import Checkout
 
 OLD = {"dagster~=1.13.27": "dagster~=1.12.0", "~=0.29.27": "~=0.28.0", "webserver~=1.13.27": "webserver~=1.12.0"}
+FAILING = {
+    "ops": {
+        "get_string": {"config": {"data_key": "1"}},
+        "normalize_string": {"config": {"norm": "upper", "force_error": True}},
+    }
+}
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 
@@ -32,7 +38,7 @@ def old(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with deployed(old):
         for _ in range(3):
             assert old.finish(old.launch()) == "SUCCESS"
-        assert old.finish(old.launch({"ops": {"normalize_string": {"config": {"norm": "upper", "force_error": True}}}}))
+        assert old.finish(old.launch(FAILING)) == "FAILURE"
         old.git("checkout", "HEAD^", "--", "pyproject.toml", "requirements")
         old.commit()
         yield old
