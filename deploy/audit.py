@@ -88,7 +88,7 @@ RULES: dict[str, tuple[str, Callable[[Container, Host], object]]] = {
 
 # Where a rule does not hold, and why; "*" is every container.
 DEVIATIONS = {
-    ("5.4", "postgres"): "its entrypoint takes its directories, then becomes the user postgres, who has none",
+    ("5.4", "postgres"): "its entrypoint takes its directories, then becomes the user postgres, who has none; its init may stop it",
     ("5.6", "gate"): "the engine's socket: the gate is there to hold it",
     ("5.32", "gate"): "the gate is there so that nothing else does",
     ("5.8", "edge"): "HTTPS belongs on 443, and its redirect on 80",
@@ -144,7 +144,8 @@ def write_bills(engine: docker.DockerClient, project: str, images: list[str]) ->
         bom = Bom(components=parts)
         bom.metadata.component = Component(name=image, type=ComponentType.CONTAINER)
         bom.register_dependency(bom.metadata.component, parts)
-        bill = BILLS / f"{re.sub('[/:]', '-', image.removeprefix(f'{project}-'))}.cdx.json"
+        stem = re.sub(f"^{project}-(.*):.*", r"\1", image)  # our own have the same whatever their tag
+        bill = BILLS / f"{re.sub('[/:]', '-', stem)}.cdx.json"
         outputter = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6)
         outputter.output_to_file(str(bill), allow_overwrite=True, indent=1)
         print(f"{bill}: {len(parts)} packages")
