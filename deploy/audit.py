@@ -88,7 +88,7 @@ RULES: dict[str, tuple[str, Callable[[Container, Host], object]]] = {
 
 # Where a rule does not hold, and why; "*" is every container.
 DEVIATIONS = {
-    ("5.4", "postgres"): "its entrypoint takes its directories, then becomes the user postgres, who has none; its init may stop it",
+    ("5.4", "postgres"): "its entrypoint takes its directories, then becomes the user postgres, who has none",
     ("5.6", "gate"): "the engine's socket: the gate is there to hold it",
     ("5.32", "gate"): "the gate is there so that nothing else does",
     ("5.8", "edge"): "HTTPS belongs on 443, and its redirect on 80",
