@@ -46,7 +46,7 @@ def test_it_is_restarted(
         "restarts",
         faulty.restarts,
         lambda restarts: all(restarts[service] > before[service] for service in services),
-        timeout=60,
+        timeout=75,
     )
     detected = time.monotonic() - injected
     wait_until_healthy(faulty)

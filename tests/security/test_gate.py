@@ -159,7 +159,8 @@ def test_what_differs_from_run_to_run_arrives(open_gate: OpenGate, asked: dict[s
 def test_the_image_may_have_any_tag(tag: str, open_gate: OpenGate) -> None:
     gate, engine = open_gate()
     launch(gate.client(), description(), f"{IMAGE}:{tag}")
-    assert next(request for request in engine.requests if request.method == "POST").json["Image"] == f"{IMAGE}:{tag}"
+    (created,) = (request for request in engine.requests if request.path.endswith("/create"))
+    assert created.json["Image"] == f"{IMAGE}:{tag}"
 
 
 def test_inspect_tells_the_state_alone(gate: Gate) -> None:
@@ -289,7 +290,8 @@ def test_a_run_container_is_removed_after_its_end(
             assert not keeper.burials
             return time.monotonic() - died
 
-    took = asyncio.run(asyncio.wait_for(live_and_die(), 10))
+    with ThreadPoolExecutor() as thread:  # this one has the browser's event loop
+        took = thread.submit(asyncio.run, asyncio.wait_for(live_and_die(), 10)).result()
     assert OWN not in engine.containers
     assert len(engine.containers) == 3
     if not hiccups:  # after which the gate rests before it asks again

@@ -179,11 +179,11 @@ def test_each_code_location_has_limits_of_its_own(deployment: Deployment, tmp_pa
     try:
         memory = []
         for image, text in texts.items():
-            run = launch(gate.client(), text, image, str(uuid.uuid4()))
+            run = launch(gate.client(), text, f"{image}:latest", str(uuid.uuid4()))
             memory.append(deployment.engine.api.inspect_container(run.id)["HostConfig"]["Memory"])
         assert memory == [2 << 30, 64 << 20]
         with pytest.raises(docker.errors.APIError, match="not as described: HostConfig"):
-            launch(gate.client(), texts[deployment.image], second)
+            launch(gate.client(), texts[deployment.image], f"{second}:latest")
     finally:
         gate.stop()
         deployment.clear()
