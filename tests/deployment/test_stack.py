@@ -29,3 +29,8 @@ def test_dagit_alone_is_published_and_on_loopback(deployment: Deployment) -> Non
         if container.attrs["HostConfig"]["PortBindings"]
     }
     assert published == {"dagit": {"3000/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(deployment.port)}]}}
+
+
+def test_the_daemon_finds_the_code_that_it_waits_for_at_its_start(deployment: Deployment) -> None:
+    assert "until healthcheck code_location;" in str(deployment.container("dagster-daemon").attrs["Config"]["Cmd"])
+    deployment.run_in("dagster-daemon", "healthcheck", "code_location")
