@@ -142,7 +142,7 @@ class Bench:
     def alone(self) -> dict[str, list[Alone]]:
         """Start each deployment alone, from nothing, and watch it do nothing."""
         samples: dict[str, list[Alone]] = {"ours": [], "reference": []}
-        for _ in range(1 if self.quick else 2):
+        for _ in range(1 if self.quick else 3):
             for one in self.both:
                 up = one.up()
                 if one is self.ours:
@@ -171,7 +171,7 @@ class Bench:
         """Single runs, in turn."""
         assert self.started
         samples: dict[str, list[Run]] = {"ours": [], "reference": []}
-        for number in range(3 if self.quick else 8):
+        for number in range(3 if self.quick else 12):
             for one in self.both:
                 self.gap()
                 run = one.measured_run()

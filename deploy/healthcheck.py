@@ -80,10 +80,12 @@ def gate() -> None:
 
 def check_code(name: str) -> Path:
     """Make the gRPC health check of the code server at this socket; return the socket's path."""
+    path = Path(f"/run/user_code/{name}.sock")
+    if not path.exists():  # the imports below take a core from what is starting
+        sys.exit(f"{path} is not there yet")
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    path = Path(f"/run/user_code/{name}.sock")
     with grpc.insecure_channel(f"unix:{path}") as channel:
         request = health_pb2.HealthCheckRequest(service="DagsterApi")
         answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=TIMEOUT)  # type: ignore[attr-defined]
