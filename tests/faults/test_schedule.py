@@ -7,22 +7,38 @@ import pytest
 
 from tests.faults.faulty import MINUTE, Faulty
 
+# Moves all that the daemon remembers of its schedules into the past, as if it had been away for longer.
+AGE = """
+    UPDATE job_ticks SET timestamp = timestamp - interval '{seconds} s', tick_body = jsonb_set(
+        tick_body::jsonb, '{{timestamp}}', to_jsonb((tick_body::jsonb->>'timestamp')::numeric - {seconds}));
+    UPDATE instigators SET instigator_body = jsonb_set(
+        instigator_body::jsonb, '{{job_specific_data,last_iteration_timestamp}}', to_jsonb(
+        (instigator_body::jsonb#>>'{{job_specific_data,last_iteration_timestamp}}')::numeric - {seconds}));
+    UPDATE jobs SET job_body = jsonb_set(
+        job_body::jsonb, '{{job_specific_data,last_iteration_timestamp}}', to_jsonb(
+        (job_body::jsonb#>>'{{job_specific_data,last_iteration_timestamp}}')::numeric - {seconds}))
+"""
+
 
 @pytest.mark.long
-@pytest.mark.timeout(9000)
-@pytest.mark.parametrize("minutes", [1, 5, 120])
-def test_the_last_missed_tick_is_made_up_for(minutes: int, faulty: Faulty) -> None:
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("minutes", "before"), [(1, 0), (5, 0), (1, 119)])
+def test_the_last_missed_tick_is_made_up_for(minutes: int, before: int, faulty: Faulty) -> None:
     time.sleep(60 - time.time() % 60 + 15)  # a quarter past the minute, whose own tick is over
     stopped = datetime.now(UTC).replace(tzinfo=None, second=0, microsecond=0)
     faulty.compose("stop", "dagster-daemon")
+    if before:
+        faulty.sql(AGE.format(seconds=60 * before))
     time.sleep(60 * minutes)
     faulty.compose("start", "dagster-daemon")
-    missed = [str(stopped + n * MINUTE) for n in range(1, minutes + 1)]
-    query = f"SELECT value FROM run_tags WHERE key = 'date' AND value > '{stopped}' ORDER BY value"
-    dates = faulty.wait_for(
-        "the next minute's own run",
-        lambda: faulty.sql(query).splitlines(),
-        lambda dates: str(stopped + (minutes + 1) * MINUTE) in dates,
-        timeout=120,
+    last, next_ = (str(stopped + n * MINUTE) for n in (minutes, minutes + 1))
+    since = stopped - before * MINUTE
+    ticks = (
+        f"SELECT timestamp FROM job_ticks WHERE timestamp > '{since}' AND tick_body LIKE '%every_minute%' ORDER BY 1"
     )
-    assert [date for date in dates if date in missed] == missed[-1:]
+    made = faulty.wait_for(
+        "the next minute's own tick", lambda: faulty.sql(ticks).splitlines(), lambda made: next_ in made, timeout=120
+    )
+    assert made == [last, next_]
+    runs = f"SELECT value FROM run_tags WHERE key = 'date' AND value > '{stopped}' ORDER BY value"
+    assert faulty.wait_for("its run", lambda: faulty.sql(runs).splitlines(), lambda dates: next_ in dates) == made
