@@ -28,8 +28,9 @@ SELECT new.run_id, replace(event, old.run_id, new.run_id), dagster_event_type, t
        partition
 FROM new_runs AS new, event_logs AS old WHERE old.run_id = :'template' ORDER BY n DESC, old.id;
 
--- What autovacuum does by itself within minutes.
+-- What autovacuum does by itself within minutes, and the checkpointer.
 VACUUM ANALYZE runs, run_tags, event_logs;
+CHECKPOINT;
 
 \pset tuples_only on
 SELECT count(*), 'runs' FROM runs;

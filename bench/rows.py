@@ -341,7 +341,7 @@ def history(bench: Bench) -> list[Line]:
         started = time.monotonic()
         counted = fill(ours, template, count)
         progress(f"history: filled in {time.monotonic() - started:.0f} s, {counted}")
-        for _ in range(2 if bench.quick else 5):
+        for _ in range(2 if bench.quick else 8):
             bench.gap()
             timings["launch"].append(ours.measured_run().total)
         for _ in range(20):
