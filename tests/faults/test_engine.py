@@ -15,7 +15,7 @@ from tests.faults.faulty import Faulty, Ledger
 from tests.faults.test_services import wait_until_healthy
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def restart() -> str:
     """Return the command that restarts the engine; skip if nobody gave it, and in CI, fail."""
     if command := os.getenv("RESTART_ENGINE"):
