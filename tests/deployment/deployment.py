@@ -7,7 +7,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -60,15 +61,22 @@ class Deployment:
         threading.Thread(target=self._record_run_containers, daemon=True).start()
 
     def _record_run_containers(self) -> None:
-        engine = docker.from_env()
         labels = [self.label, "dagster/run_id"]
-        for event in engine.events(decode=True, filters={"type": "container", "event": "start", "label": labels}):
-            attrs = engine.api.inspect_container(event["id"])
-            try:
-                processes = str(engine.api.top(event["id"], ps_args="-ef"))
-            except docker.errors.APIError:  # it has ended already
-                processes = ""
-            self.run_containers[attrs["Config"]["Labels"]["dagster/run_id"]] = RunContainer(attrs, processes)
+        while True:
+            with suppress(docker.errors.DockerException, HTTPException, OSError):  # the engine may come and go
+                engine = docker.from_env()
+                filters = {"type": "container", "event": "start", "label": labels}
+                for event in engine.events(decode=True, filters=filters):
+                    self._record_run_container(engine, event["id"])
+            time.sleep(1)
+
+    def _record_run_container(self, engine: docker.DockerClient, container_id: str) -> None:
+        attrs = engine.api.inspect_container(container_id)
+        try:
+            processes = str(engine.api.top(container_id, ps_args="-ef"))
+        except docker.errors.APIError:  # it has ended already
+            processes = ""
+        self.run_containers[attrs["Config"]["Labels"]["dagster/run_id"]] = RunContainer(attrs, processes)
 
     def compose(self, *args: str) -> str:
         """Return what `docker compose ARGS` prints; raise with all of its output if it fails."""

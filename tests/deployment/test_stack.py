@@ -34,3 +34,10 @@ def test_dagit_alone_is_published_and_on_loopback(deployment: Deployment) -> Non
 def test_the_daemon_finds_the_code_that_it_waits_for_at_its_start(deployment: Deployment) -> None:
     assert "until healthcheck code_location;" in str(deployment.container("dagster-daemon").attrs["Config"]["Cmd"])
     deployment.run_in("dagster-daemon", "healthcheck", "code_location")
+
+
+def test_the_daemon_holds_the_lock_at_which_a_second_one_waits(deployment: Deployment) -> None:
+    exit_code, output = deployment.container("dagster-daemon").exec_run(
+        ["flock", "--nonblock", "--conflict-exit-code", "42", "/opt/dagster/storage", "true"]
+    )
+    assert exit_code == 42, output

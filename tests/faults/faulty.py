@@ -92,7 +92,8 @@ class Ledger:
 
     def runs(self) -> list[Run]:
         """Return all runs made since the ledger was opened."""
-        tag = "(SELECT value FROM run_tags t WHERE t.run_id = r.run_id AND key = '{}')"
+        # A tag may be there twice: a run that fails and the daemon may both write `will_retry` at the same time.
+        tag = "(SELECT max(value) FROM run_tags t WHERE t.run_id = r.run_id AND key = '{}')"
         columns = ", ".join(tag.format(key) for key in ("date", "dagster/parent_run_id", "dagster/will_retry"))
         rows = self.stack.sql(f"SELECT run_id, status, {columns} FROM runs r WHERE create_timestamp >= '{self.began}'")
         split = (row.split("|") for row in rows.splitlines())

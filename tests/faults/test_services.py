@@ -60,24 +60,103 @@ def test_it_is_restarted(
     assert restarted == set(services), "a service was restarted that had done nothing wrong"
 
 
+def pause(faulty: Faulty, seconds: int) -> None:
+    """Pause Postgres."""
+    faulty.compose("pause", "postgres")
+    time.sleep(seconds)
+    faulty.compose("unpause", "postgres")
+
+
+def restart(faulty: Faulty, seconds: int) -> None:
+    """Restart Postgres again and again, in the middle of what runs write."""
+    for _ in range(0, seconds, 10):
+        faulty.compose("restart", "postgres")
+        time.sleep(10)
+
+
+def exhaust(faulty: Faulty, seconds: int) -> None:
+    """Take every connection that Postgres has, and each that becomes free."""
+    script = """if True:
+        import sys, time, psycopg2
+        until, taken = time.monotonic() + float(sys.argv[1]), []
+        while time.monotonic() < until:
+            try:
+                taken.append(psycopg2.connect())
+            except psycopg2.OperationalError:
+                time.sleep(0.02)
+        print(len(taken))"""
+    taken = int(faulty.run_in("dagit", "python", "-c", script, str(seconds)))
+    assert taken > int(faulty.sql("SHOW max_connections")) / 2
+
+
 @pytest.mark.long
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seconds", [30, 180])
-def test_nothing_is_restarted_while_the_database_is_paused(
-    seconds: int, faulty: Faulty, ledger: Ledger, report: Callable[..., None]
+@pytest.mark.parametrize(("fault", "seconds"), [(pause, 30), (pause, 180), (restart, 30), (exhaust, 45)])
+def test_nothing_else_is_restarted_while_the_database_is_away(
+    fault: Callable[[Faulty, int], None], seconds: int, faulty: Faulty, ledger: Ledger, report: Callable[..., None]
 ) -> None:
     before = faulty.restarts()
     time.sleep(15)
     began = datetime.now(UTC).replace(tzinfo=None)
-    faulty.compose("pause", "postgres")
-    time.sleep(seconds)
-    faulty.compose("unpause", "postgres")
+    fault(faulty, seconds)
     returned = time.monotonic()
     wait_until_healthy(faulty)
     recovered = time.monotonic() - returned
     ledger.outage = (began, datetime.now(UTC).replace(tzinfo=None))
     time.sleep(40)  # in which a late heartbeat would be noticed
     counts = ledger.settle()
-    report(f"postgres paused for {seconds} s", 0, recovered, **counts)
+    report(f"postgres: {fault.__name__} for {seconds} s", 0, recovered, **counts)
     assert (counts["lost"], counts["doubled"], counts["failed"]) == (0, 0, 0), counts
     assert faulty.restarts() == before
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_tick_that_finds_no_user_code_says_so_and_gives_way_to_the_next(
+    faulty: Faulty, ledger: Ledger, report: Callable[..., None]
+) -> None:
+    time.sleep((50 - time.time()) % 60)
+    began = datetime.now(UTC).replace(tzinfo=None)
+    faulty.compose("stop", "user_code")
+    stopped = time.monotonic()
+    failed = f"SELECT tick_body FROM job_ticks WHERE status = 'FAILURE' AND timestamp > '{began}'"
+    said = faulty.wait_for("the tick without user_code", lambda: faulty.sql(failed), timeout=30)
+    detected = time.monotonic() - stopped
+    assert "Unable to reach the user code server for schedule every_minute" in said
+    faulty.compose("start", "user_code")
+    wait_until_healthy(faulty)
+    recovered = time.monotonic() - stopped
+    ledger.outage = (began, datetime.now(UTC).replace(tzinfo=None))
+    time.sleep((15 - time.time()) % 60)  # past the next minute
+    counts = ledger.settle()
+    report("user_code away at a tick", detected, recovered, **counts)
+    # Dagster tries a tick again at the next full minute, but not if that has one of its own.
+    assert (counts["lost"], counts["doubled"], counts["failed"], counts["missed"]) == (0, 0, 0, 1), counts
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_second_daemon_waits_until_the_first_is_gone(
+    faulty: Faulty, ledger: Ledger, report: Callable[..., None]
+) -> None:
+    daemon = "SELECT daemon_id FROM daemon_heartbeats WHERE daemon_type = 'SCHEDULER'"
+    first, at_work = faulty.container("dagster-daemon"), faulty.sql(daemon)
+    scale = ["--scale", "dagster-daemon=2", "dagster-daemon"]
+    faulty.compose("up", "--detach", "--no-deps", "--no-build", "--no-recreate", "--wait", *scale)
+    for _ in range(13):  # over two minutes
+        time.sleep(10)
+        assert faulty.sql(daemon) == at_work
+    began = datetime.now(UTC).replace(tzinfo=None)
+    first.remove(force=True)
+    gone = time.monotonic()
+    faulty.wait_for("the second daemon", lambda: faulty.sql(daemon), lambda seen: seen != at_work)
+    recovered = time.monotonic() - gone
+    wait_until_healthy(faulty)
+    ledger.outage = (began, datetime.now(UTC).replace(tzinfo=None))
+    counts = ledger.settle()
+    report("two daemons, and the first gone", 0, recovered, **counts)
+    assert (counts["lost"], counts["doubled"], counts["failed"], counts["refused"]) == (0, 0, 0, 0), counts
+    ticks = (
+        f"SELECT count(*) - count(DISTINCT (selector_id, timestamp)) FROM job_ticks WHERE timestamp > '{ledger.began}'"
+    )
+    assert faulty.sql(ticks) == "0", "a tick was made twice"
