@@ -2,24 +2,10 @@
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import pytest
 
-from tests.deployment.deployment import SERVICES
-from tests.faults.faulty import Faulty, Ledger
-
-ALL = sorted(SERVICES)
-
-
-def wait_until_healthy(faulty: Faulty) -> None:
-    """Wait until all services are healthy."""
-    faulty.wait_for(
-        "healthy services",
-        lambda: {service: faulty.health(service) for service in ALL},
-        lambda health: set(health.values()) == {"healthy"},
-        timeout=90,
-    )
+from tests.faults.faulty import ALL, Faulty, Ledger, now
 
 
 @pytest.mark.timeout(600)
@@ -39,19 +25,14 @@ def test_it_is_restarted(
 ) -> None:
     time.sleep(15)  # in which runs are launched
     before = faulty.restarts()
-    injected, began = time.monotonic(), datetime.now(UTC).replace(tzinfo=None)
+    injected, began = time.monotonic(), now()
     for service in services:
         faulty.signal(service, signal)
-    faulty.wait_for(
-        "restarts",
-        faulty.restarts,
-        lambda restarts: all(restarts[service] > before[service] for service in services),
-        timeout=75,
-    )
+    faulty.wait_until_restarted(services, before)
     detected = time.monotonic() - injected
-    wait_until_healthy(faulty)
+    faulty.wait_until_healthy()
     recovered = time.monotonic() - injected
-    ledger.outage = (began, datetime.now(UTC).replace(tzinfo=None))
+    ledger.outage(began)
     time.sleep(15)
     counts = ledger.settle()
     report(f"SIG{signal} {', '.join(services)}", detected, recovered, **counts)
@@ -68,14 +49,14 @@ def test_nothing_is_restarted_while_the_database_is_paused(
 ) -> None:
     before = faulty.restarts()
     time.sleep(15)
-    began = datetime.now(UTC).replace(tzinfo=None)
+    began = now()
     faulty.compose("pause", "postgres")
     time.sleep(seconds)
     faulty.compose("unpause", "postgres")
     returned = time.monotonic()
-    wait_until_healthy(faulty)
+    faulty.wait_until_healthy()
     recovered = time.monotonic() - returned
-    ledger.outage = (began, datetime.now(UTC).replace(tzinfo=None))
+    ledger.outage(began)
     time.sleep(40)  # in which a late heartbeat would be noticed
     counts = ledger.settle()
     report(f"postgres paused for {seconds} s", 0, recovered, **counts)
