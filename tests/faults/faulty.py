@@ -124,7 +124,8 @@ class Ledger:
 
     def runs(self) -> list[Run]:
         """Return all runs made since the ledger was opened."""
-        tag = "(SELECT value FROM run_tags t WHERE t.run_id = r.run_id AND key = '{}')"
+        # Dagster may write a tag twice, of which both mean the same: when it decides on a retry in two places at once.
+        tag = "(SELECT max(value) FROM run_tags t WHERE t.run_id = r.run_id AND key = '{}')"
         columns = ", ".join(tag.format(key) for key in ("date", "dagster/parent_run_id", "dagster/will_retry"))
         events = f"""
             SELECT string_agg(concat_ws(' ', dagster_event_type, step_key), ',') FROM event_logs e
@@ -158,7 +159,8 @@ class Ledger:
         self.stack.wait_for("the end of all runs", lambda: self.open_accounts(due), lambda still: not still, 200)
         runs = self.runs()
         by_id = {run.id: run for run in runs}
-        files = set(self.stack.run_in("dagit", "find", "/data", "/opt/dagster/storage", "-type", "f").decode().split())
+        find = ("find", "/data", "/opt/dagster/storage", "!", "-type", "d")
+        files = set(self.stack.run_in("dagit", *find).decode().split())
         for run in runs:
             ends = [FINAL[event] for event in run.events if event in FINAL]
             assert ends == [run.status], f"not one final state: {run}"
