@@ -4,7 +4,7 @@ BIN := .venv/bin
 # What runs without Docker keeps its records, in SQLite files, here.
 LOCAL := DAGSTER_HOME=$(CURDIR)/local
 
-.PHONY: help local dev up deploy upgrade backup restore down logs user test test-faults check audit bench format lock
+.PHONY: help local dev up deploy upgrade backup restore down logs user test test-faults soak check audit bench format lock
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,7 +50,10 @@ test: .venv/installed ## All tests; those of the deployment need a Docker engine
 	$(BIN)/pytest
 
 test-faults: .venv/installed ## Break everything that can break, and account for every run: some hours
-	$(BIN)/pytest tests/faults tests/operations -m ""
+	$(BIN)/pytest tests/faults tests/operations -m "not soak"
+
+soak: .venv/installed ## Launch, tick and break at random for HOURS=1.5; SEED=… repeats the faults of another soak
+	$(BIN)/pytest tests/faults/test_soak.py -m soak -s
 
 check: .venv/installed ## Lint, format, types; Dockerfiles, compose file, workflows, shell scripts
 	$(BIN)/ruff check .

@@ -1,14 +1,36 @@
-"""Dagster's launcher for Docker, which can also tell why a run's container died."""
+"""Dagster's launcher for Docker, which can also tell why a run's container died, and sees to it that it is retried."""
+
+import time
+from collections.abc import Mapping
+from itertools import takewhile
+from typing import Any
 
 import dagster as dg
 import docker
 from dagster_docker import DockerRunLauncher
 
 LINES = 20  # of what it printed last; the gate tells so many
+RECORDED = 5  # seconds after which the end of a run is recorded in all places: more than enough
 
 
 class RunLauncher(DockerRunLauncher):
     """Launches runs in Docker containers."""
+
+    def register_instance(self, instance: dg.DagsterInstance) -> None:
+        """Let the daemon learn of the end of a run only when all of it is recorded.
+
+        A failure is recorded as an event, then as the run's status, then as the decision to retry. The daemon's thread
+        for retries looks at each event once; between the first two it finds no failed run, and retries nothing.
+        """
+        super().register_instance(instance)
+        log = instance.event_log_storage
+        read = log.get_logs_for_all_runs_by_log_id  # which nothing else asks
+
+        def recorded(**query: Any) -> Mapping[int, dg.EventLogEntry]:
+            before = time.time() - RECORDED
+            return dict(takewhile(lambda event: event[1].timestamp < before, read(**query).items()))
+
+        log.get_logs_for_all_runs_by_log_id = recorded  # type: ignore[method-assign, assignment]
 
     def get_run_worker_debug_info(self, run: dg.DagsterRun, include_container_logs: bool | None = True) -> str:
         """Tell how the run's container ended and what it printed last; run monitoring puts it on the run's page.

@@ -169,7 +169,8 @@ class Deployment:
 
     def sql(self, query: str) -> str:
         """Return the database's answer: a row a line, columns separated by `|`."""
-        psql = ("psql", "--username=dagster", "--no-align", "--tuples-only", f"--command={query}")
+        to = "--dbname=user=dagster connect_timeout=10"
+        psql = ("psql", to, "--no-align", "--tuples-only", f"--command={query}")
         return self.run_in("postgres", *psql).decode().strip()
 
     def query(self, query: str, **variables: object) -> Any:

@@ -1,6 +1,7 @@
 """A stack on which everything goes wrong, and the ledger of its runs."""
 
 import threading
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,13 @@ from dagster_graphql import DagsterGraphQLClient
 from tests.deployment.deployment import ENDED, JOB, SERVICES, Deployment
 
 MINUTE = timedelta(minutes=1)
+ALL = sorted(SERVICES)
+FINAL = {"PIPELINE_SUCCESS": "SUCCESS", "PIPELINE_FAILURE": "FAILURE", "PIPELINE_CANCELED": "CANCELED"}
+
+
+def now() -> datetime:
+    """Return the time as the database writes it."""
+    return datetime.now(UTC).replace(tzinfo=None)
 
 
 class Faulty(Deployment):
@@ -34,7 +42,25 @@ class Faulty(Deployment):
 
     def restarts(self) -> dict[str, int]:
         """Return how often the engine restarted each service."""
-        return {service: self.container(service).attrs["RestartCount"] for service in SERVICES}
+        return {service: self.container(service).attrs["RestartCount"] for service in ALL}
+
+    def wait_until_restarted(self, services: Iterable[str], before: dict[str, int], timeout: float = 75) -> None:
+        """Wait until the engine has restarted these services, which it had restarted so often before."""
+        self.wait_for(
+            "restarts",
+            self.restarts,
+            lambda restarts: all(restarts[service] > before[service] for service in services),
+            timeout,
+        )
+
+    def wait_until_healthy(self, timeout: float = 90) -> None:
+        """Wait until all services are healthy."""
+        self.wait_for(
+            "healthy services",
+            lambda: {service: self.health(service) for service in ALL},
+            lambda health: set(health.values()) == {"healthy"},
+            timeout,
+        )
 
     def failure(self, run_id: str) -> str:
         """Return what the run's page says of its failure."""
@@ -51,10 +77,12 @@ class Run(NamedTuple):
     """A row of the ledger."""
 
     id: str
+    job: str
     status: str
     date: str  # of the schedule's tick, if there is one
     parent: str  # the run that it takes up again, if there is one
     will_retry: bool
+    events: list[str]  # its starts and ends, and the steps that succeeded
 
 
 def minutes(begin: datetime, end: datetime) -> set[str]:
@@ -69,10 +97,10 @@ class Ledger:
     def __init__(self, stack: Faulty) -> None:
         """Begin to launch."""
         self.stack = stack
-        self.began = datetime.now(UTC).replace(tzinfo=None)
+        self.began = now()
         self.launched: list[str] = []
         self.refused = 0
-        self.outage = (self.began, self.began)
+        self.outages: list[tuple[datetime, datetime]] = []
         self.closing = threading.Event()
         self.thread = threading.Thread(target=self._launch)
         self.thread.start()
@@ -90,14 +118,26 @@ class Ledger:
         self.closing.set()
         self.thread.join()
 
+    def outage(self, began: datetime) -> None:
+        """Note that there is an end to a fault for which ticks may be missed, one just before it half way included."""
+        self.outages.append((began - timedelta(seconds=5), now()))
+
     def runs(self) -> list[Run]:
         """Return all runs made since the ledger was opened."""
         # A tag may be there twice: a run that fails and the daemon may both write `will_retry` at the same time.
         tag = "(SELECT max(value) FROM run_tags t WHERE t.run_id = r.run_id AND key = '{}')"
         columns = ", ".join(tag.format(key) for key in ("date", "dagster/parent_run_id", "dagster/will_retry"))
-        rows = self.stack.sql(f"SELECT run_id, status, {columns} FROM runs r WHERE create_timestamp >= '{self.began}'")
+        events = f"""
+            SELECT string_agg(concat_ws(' ', dagster_event_type, step_key), ',') FROM event_logs e
+            WHERE e.run_id = r.run_id AND dagster_event_type IN {("PIPELINE_START", "STEP_SUCCESS", *FINAL)}"""
+        rows = self.stack.sql(f"""
+            SELECT run_id, pipeline_name, status, {columns}, ({events})
+            FROM runs r WHERE create_timestamp >= '{self.began}'""")
         split = (row.split("|") for row in rows.splitlines())
-        return [Run(id_, status, date, parent, retry == "true") for id_, status, date, parent, retry in split]
+        return [
+            Run(id_, job, status, date, parent, retry == "true", events.split(","))
+            for id_, job, status, date, parent, retry, events in split
+        ]
 
     def open_accounts(self, due: set[str]) -> list[str]:
         """List what is not settled yet."""
@@ -114,24 +154,27 @@ class Ledger:
         """Launch no more; wait until everything has ended, and count. AssertionError if a run is not as it must be."""
         self.close()
         # Of the ticks that fall into an outage, Dagster makes up for the last at most.
-        begin, end = self.outage
-        missed = minutes(begin, end)
-        due = minutes(self.began, datetime.now(UTC).replace(tzinfo=None)) - missed
+        missed = {date for begin, end in self.outages for date in minutes(begin, end)}
+        due = minutes(self.began, now()) - missed
         self.stack.wait_for("the end of all runs", lambda: self.open_accounts(due), lambda still: not still, 200)
         runs = self.runs()
         by_id = {run.id: run for run in runs}
-        files = set(self.stack.run_in("dagit", "find", "/data", "/opt/dagster/storage", "-type", "f").decode().split())
+        find = ("find", "/data", "/opt/dagster/storage", "!", "-type", "d")
+        files = set(self.stack.run_in("dagit", *find).decode().split())
         for run in runs:
-            if run.status == "SUCCESS" and run.id in set(self.launched) | {r.id for r in runs if r.date}:
+            ends = [FINAL[event] for event in run.events if event in FINAL]
+            assert ends == [run.status], f"not one final state: {run}"
+            if run.status == "SUCCESS" and run.job == JOB:
                 self.check_success(run, by_id, files)
         ticks = [run.date for run in runs if run.date and not run.parent]
         retries = [run.parent for run in runs if run.parent]
-        last_attempts = [run for run in runs if (run.id in self.launched or run.date) and run.id not in retries]
         return {
             "runs": len(runs),
+            "launched": len(self.launched),
+            "ticks": len(ticks),
             "refused": self.refused,
             "retried": len(retries),
-            "failed": sum(run.status != "SUCCESS" for run in last_attempts),
+            "failed": sum(run.status != "SUCCESS" for run in runs if run.id not in retries),
             "missed": len(missed - {run.date for run in runs}),
             "lost": len((set(self.launched) | due) - by_id.keys() - set(ticks)),
             "doubled": len(ticks) - len(set(ticks)) + len(retries) - len(set(retries)),
@@ -145,7 +188,16 @@ class Ledger:
         for text in ("sent.txt", "sent_clean.txt"):
             assert any(f"/data/{id_}/{text}" in files for id_ in family), f"{text} of {run} is gone"
         assert any(f"/storage/{run.id}/compute_logs/" in file for file in files), f"the logs of {run} are gone"
-        types = [event["eventType"] for event in self.stack.events(run.id)]
-        assert (types.count("RUN_START"), types.count("RUN_SUCCESS")) == (1, 1), types
-        outputs = [e for id_ in family for e in self.stack.events(id_) if e["eventType"] == "STEP_SUCCESS"]
-        assert {event["stepKey"] for event in outputs} == {"get_string", "normalize_string", "clean_string"}
+        assert run.events.count("PIPELINE_START") == 1, run
+        events = {event for id_ in family for event in by_id[id_].events}
+        assert {f"STEP_SUCCESS {op}" for op in ("get_string", "normalize_string", "clean_string")} <= events, run
+
+    def removed(self) -> None:
+        """Wait until the containers of these runs are removed."""
+        ids = {run.id for run in self.runs()}
+        self.stack.wait_for(
+            "the removal of these runs' containers",
+            lambda: ids & {container.labels["dagster/run_id"] for container in self.stack.containers("dagster/run_id")},
+            lambda left: not left,
+            timeout=120,
+        )

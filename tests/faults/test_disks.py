@@ -2,13 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 
 import pytest
 
 from tests.deployment.deployment import BASE_IMAGES, deployed
-from tests.faults.faulty import Faulty, Ledger
-from tests.faults.test_services import wait_until_healthy
+from tests.faults.faulty import Faulty, Ledger, now
 
 SIZES = {"data": "8m", "postgres": "256m"}
 
@@ -123,7 +121,7 @@ def test_the_database_comes_back_once_its_disk_has_room(
     small: Small, ledger: Ledger, report: Callable[..., None]
 ) -> None:
     time.sleep(15)
-    began = datetime.now(UTC).replace(tzinfo=None)
+    began = now()
     small.on_volumes(FULL[0].format("postgres"))
     harmed = time.monotonic()
     small.wait_for("a refusal", lambda: ledger.refused, timeout=120)
@@ -133,10 +131,10 @@ def test_the_database_comes_back_once_its_disk_has_room(
     launched = len(ledger.launched)
     mended = time.monotonic()
     assert "No space left on device" in small.logs("--tail", "200", "postgres")
-    wait_until_healthy(small)
+    small.wait_until_healthy()
     small.wait_for("a launch", lambda: ledger.launched[launched:])
     recovered = time.monotonic() - mended
-    ledger.outage = (began, datetime.now(UTC).replace(tzinfo=None))
+    ledger.outage(began)
     counts = ledger.settle()
     report("the disk of postgres full for 45 s", detected, recovered, **counts)
     assert (counts["lost"], counts["doubled"], counts["failed"]) == (0, 0, 0), counts

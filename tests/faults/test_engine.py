@@ -5,14 +5,12 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 
 import docker
 import pytest
 import requests
 
-from tests.faults.faulty import Faulty, Ledger
-from tests.faults.test_services import wait_until_healthy
+from tests.faults.faulty import Faulty, Ledger, now
 
 
 @pytest.fixture(scope="session")
@@ -39,13 +37,13 @@ def test_the_engine_is_restarted_with_running_runs(
     run_id = faulty.hang()
     ledger.launched.append(run_id)
     time.sleep(15)
-    began = datetime.now(UTC).replace(tzinfo=None)
+    began = now()
     subprocess.run(restart, shell=True, check=True)
     faulty.wait_for("the engine", answers)
     returned = time.time()
-    wait_until_healthy(faulty)
+    faulty.wait_until_healthy()
     recovered = time.time() - returned
-    ledger.outage = (began, datetime.now(UTC).replace(tzinfo=None))
+    ledger.outage(began)
     assert faulty.finish(run_id) == "FAILURE"
     # It may have had the time to record that it was stopped.
     detected = max(0, float(faulty.sql(f"SELECT end_time FROM runs WHERE run_id = '{run_id}'")) - returned)

@@ -2,24 +2,10 @@
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import pytest
 
-from tests.deployment.deployment import SERVICES
-from tests.faults.faulty import Faulty, Ledger
-
-ALL = sorted(SERVICES)
-
-
-def wait_until_healthy(faulty: Faulty) -> None:
-    """Wait until all services are healthy."""
-    faulty.wait_for(
-        "healthy services",
-        lambda: {service: faulty.health(service) for service in ALL},
-        lambda health: set(health.values()) == {"healthy"},
-        timeout=90,
-    )
+from tests.faults.faulty import ALL, Faulty, Ledger, now
 
 
 @pytest.mark.timeout(600)
@@ -39,19 +25,14 @@ def test_it_is_restarted(
 ) -> None:
     time.sleep(15)  # in which runs are launched
     before = faulty.restarts()
-    injected, began = time.monotonic(), datetime.now(UTC).replace(tzinfo=None)
+    injected, began = time.monotonic(), now()
     for service in services:
         faulty.signal(service, signal)
-    faulty.wait_for(
-        "restarts",
-        faulty.restarts,
-        lambda restarts: all(restarts[service] > before[service] for service in services),
-        timeout=75,
-    )
+    faulty.wait_until_restarted(services, before)
     detected = time.monotonic() - injected
-    wait_until_healthy(faulty)
+    faulty.wait_until_healthy()
     recovered = time.monotonic() - injected
-    ledger.outage = (began, datetime.now(UTC).replace(tzinfo=None))
+    ledger.outage(began)
     time.sleep(15)
     counts = ledger.settle()
     report(f"SIG{signal} {', '.join(services)}", detected, recovered, **counts)
@@ -97,12 +78,12 @@ def test_nothing_else_is_restarted_while_the_database_is_away(
 ) -> None:
     before = faulty.restarts()
     time.sleep(15)
-    began = datetime.now(UTC).replace(tzinfo=None)
+    began = now()
     fault(faulty, seconds)
     returned = time.monotonic()
-    wait_until_healthy(faulty)
+    faulty.wait_until_healthy()
     recovered = time.monotonic() - returned
-    ledger.outage = (began, datetime.now(UTC).replace(tzinfo=None))
+    ledger.outage(began)
     time.sleep(40)  # in which a late heartbeat would be noticed
     counts = ledger.settle()
     report(f"postgres: {fault.__name__} for {seconds} s", 0, recovered, **counts)
@@ -116,7 +97,7 @@ def test_a_tick_that_finds_no_user_code_says_so_and_gives_way_to_the_next(
     faulty: Faulty, ledger: Ledger, report: Callable[..., None]
 ) -> None:
     time.sleep((50 - time.time()) % 60)
-    began = datetime.now(UTC).replace(tzinfo=None)
+    began = now()
     faulty.compose("stop", "user_code")
     stopped = time.monotonic()
     failed = f"SELECT tick_body FROM job_ticks WHERE status = 'FAILURE' AND timestamp > '{began}'"
@@ -124,9 +105,9 @@ def test_a_tick_that_finds_no_user_code_says_so_and_gives_way_to_the_next(
     detected = time.monotonic() - stopped
     assert "Unable to reach the user code server for schedule every_minute" in said
     faulty.compose("start", "user_code")
-    wait_until_healthy(faulty)
+    faulty.wait_until_healthy()
     recovered = time.monotonic() - stopped
-    ledger.outage = (began, datetime.now(UTC).replace(tzinfo=None))
+    ledger.outage(began)
     time.sleep((15 - time.time()) % 60)  # past the next minute
     counts = ledger.settle()
     report("user_code away at a tick", detected, recovered, **counts)
@@ -146,13 +127,13 @@ def test_a_second_daemon_waits_until_the_first_is_gone(
     for _ in range(13):  # over two minutes
         time.sleep(10)
         assert faulty.sql(daemon) == at_work
-    began = datetime.now(UTC).replace(tzinfo=None)
+    began = now()
     first.remove(force=True)
     gone = time.monotonic()
     faulty.wait_for("the second daemon", lambda: faulty.sql(daemon), lambda seen: seen != at_work)
     recovered = time.monotonic() - gone
-    wait_until_healthy(faulty)
-    ledger.outage = (began, datetime.now(UTC).replace(tzinfo=None))
+    faulty.wait_until_healthy()
+    ledger.outage(began)
     counts = ledger.settle()
     report("two daemons, and the first gone", 0, recovered, **counts)
     assert (counts["lost"], counts["doubled"], counts["failed"], counts["refused"]) == (0, 0, 0, 0), counts
