@@ -88,7 +88,9 @@ def test_nothing_else_is_restarted_while_the_database_is_away(
     counts = ledger.settle()
     report(f"postgres: {fault.__name__} for {seconds} s", 0, recovered, **counts)
     assert (counts["lost"], counts["doubled"], counts["failed"]) == (0, 0, 0), counts
-    assert faulty.restarts() == before
+    # Of postgres itself the engine begins to count anew when it is restarted by hand.
+    after = faulty.restarts()
+    assert {service for service in ALL if after[service] > before[service]} == set()
 
 
 @pytest.mark.long
