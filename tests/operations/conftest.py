@@ -115,7 +115,7 @@ class Checkout(Deployment):
         return {volume: self.in_volume(volume, DIGEST) for volume in ("data", "storage", "secret")}
 
     def switch_schedules_off(self) -> None:
-        """Switch the schedules off, as their switches in Dagit do, and wait until all runs have ended."""
+        """Switch the schedules off, as their switches in Dagit do, and wait until all runs have ended and are known to."""
         find = """
             query($of: ScheduleSelector!) { scheduleOrError(scheduleSelector: $of) {
                 ... on Schedule { scheduleState { id } } } }"""
@@ -127,6 +127,10 @@ class Checkout(Deployment):
             state = self.query(find, of=schedule)["scheduleState"]
             assert self.query(stop, id=state["id"]) == {"scheduleState": {"status": "STOPPED"}}
         self.wait_for("the end of all runs", self.unfinished, lambda left: left == [])
+        unread = """
+            SELECT count(*) FROM event_logs e JOIN kvs ON key = 'EVENT_LOG_CONSUMER_CURSOR-' || dagster_event_type
+            WHERE e.id > value::bigint"""
+        self.wait_for("the daemon to have read of all ends", lambda: self.sql(unread), lambda left: left == "0")
 
     def unfinished(self) -> list[str]:
         """Return the ids of runs that have not ended, or whose containers have not."""
