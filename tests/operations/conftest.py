@@ -115,7 +115,7 @@ class Checkout(Deployment):
         return {volume: self.in_volume(volume, DIGEST) for volume in ("data", "storage", "secret")}
 
     def switch_schedules_off(self) -> None:
-        """Switch the schedules off, as their switches in Dagit do, and wait until all runs have ended and are known to."""
+        """Switch the schedules off as in Dagit; wait until all runs have ended, and the daemon knows."""
         find = """
             query($of: ScheduleSelector!) { scheduleOrError(scheduleSelector: $of) {
                 ... on Schedule { scheduleState { id } } } }"""
