@@ -35,7 +35,9 @@ class RunLauncher(DockerRunLauncher):
     def get_run_worker_debug_info(self, run: dg.DagsterRun, include_container_logs: bool | None = True) -> str:
         """Tell how the run's container ended and what it printed last; run monitoring puts it on the run's page.
 
-        The last lines are told even where monitoring would do without them: the container is removed soon.
+        The last lines are told even where monitoring would do without them: the container is removed soon. Monitoring
+        asks when it gives a run up. One that still runs then is killed: it might go on beside the run that takes it up,
+        and nobody would ever remove it.
         """
         container_id = run.tags.get("docker/container_id")
         if not container_id:
@@ -44,10 +46,14 @@ class RunLauncher(DockerRunLauncher):
             container = docker.from_env().containers.get(container_id)
         except docker.errors.NotFound:
             return "Its container is gone: it ended by itself, was stopped, or was removed by hand."
+        hung = container.attrs["State"]["Running"]
+        if hung:
+            container.stop(timeout=0)
+            container.reload()
         state = container.attrs["State"]
-        if state["Running"]:
-            return "Its container still runs; stop it with: docker stop " + container_id[:12]
-        if state["OOMKilled"]:
+        if hung:
+            how = "It still ran, and was killed."
+        elif state["OOMKilled"]:
             how = "It used up its memory, so the kernel killed it; RUN_MEMORY in .env sets the limit."
         elif state["ExitCode"] == 137:
             how = "It was killed (SIGKILL), and not for want of memory of its own."

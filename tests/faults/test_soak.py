@@ -122,7 +122,6 @@ def test_nothing_is_lost_and_nothing_piles_up(faulty: Faulty, ledger: Ledger, ob
 
     counts = ledger.settle()
     faulty.wait_until_healthy()
-    ledger.removed()
     observer.close()
     counts["answer lost"] = counts["runs"] - sum(counts[made] for made in ("launched", "ticks", "retried"))
     medians = observer.medians()
@@ -132,6 +131,7 @@ def test_nothing_is_lost_and_nothing_piles_up(faulty: Faulty, ledger: Ledger, ob
     print(*(f"| {name} | {second:.1f} | {last:.1f} |" for name, (second, last) in medians.items()), sep="\n")
 
     assert (counts["lost"], counts["doubled"], counts["failed"]) == (0, 0, 0), counts
+    ledger.removed()
     assert besides == [], "a service was restarted that had done nothing wrong"
     assert observer.unexplained() == []
     # The load is the same from beginning to end, so what is held for it must be too; a quarter, and two, are noise.
