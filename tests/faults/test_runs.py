@@ -13,7 +13,7 @@ NO_RETRY = {"dagster/max_retries": "0"}
 @pytest.fixture(scope="module")
 def run_ids(faulty: Faulty) -> dict[str, str]:
     """Launch the jobs that go wrong, all at once; return their runs' ids."""
-    tags = dict.fromkeys(("out_of_memory", "vanished", "stillborn", "broken"), NO_RETRY)
+    tags = dict.fromkeys(("out_of_memory", "vanished", "stillborn", "stuck", "broken"), NO_RETRY)
     tags |= {name: NO_RETRY | {"dagster/max_runtime": "10"} for name in ("endless", "deaf")}
     return {job: faulty.launch(job=job, tags=tags[job]) for job in tags}
 
@@ -24,6 +24,7 @@ def run_ids(faulty: Faulty) -> dict[str, str]:
         ("out_of_memory", ["RUN_MEMORY", "Exit code of its container: 137", "about to take all memory"]),
         ("vanished", ["Exit code of its container: 0"]),
         ("stillborn", ["45 seconds to start", "Exit code of its container: 3", "the entry point is broken"]),
+        ("stuck", ["45 seconds to start", "It still ran, and was killed", "the entry point waits"]),
         ("broken", ["a_package_that_is_missing"]),
         ("endless", ["maximum runtime of 10 seconds"]),
         ("deaf", ["maximum runtime of 10 seconds"]),

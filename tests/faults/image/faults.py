@@ -56,6 +56,7 @@ defs = dg.Definitions.merge(
             job("endless", never_end),
             job("deaf", never_listen),
             job("stillborn", never_end),
+            job("stuck", never_end),
             job("broken", never_end),
         ]
     ),
