@@ -142,7 +142,7 @@ class Bench:
     def alone(self) -> dict[str, list[Alone]]:
         """Start each deployment alone, from nothing, and watch it do nothing."""
         samples: dict[str, list[Alone]] = {"ours": [], "reference": []}
-        for _ in range(1 if self.quick else 3):
+        for _ in range(1 if self.quick else 2):
             for one in self.both:
                 up = one.up()
                 if one is self.ours:
@@ -341,7 +341,7 @@ def history(bench: Bench) -> list[Line]:
         started = time.monotonic()
         counted = fill(ours, template, count)
         progress(f"history: filled in {time.monotonic() - started:.0f} s, {counted}")
-        for _ in range(2 if bench.quick else 8):
+        for _ in range(2 if bench.quick else 6):
             bench.gap()
             timings["launch"].append(ours.measured_run().total)
         for _ in range(20):
