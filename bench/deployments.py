@@ -158,11 +158,10 @@ class Deployment:
         self.compose("down", "--volumes", "--remove-orphans", "--timeout", "3")
 
     def remove(self) -> None:
-        """Remove everything, its images too."""
+        """Remove everything, its images too, those without a name that an edit replaced included."""
         self.down()
-        for image in ("user_code", "dagster"):
-            with contextlib.suppress(docker.errors.ImageNotFound):
-                self.client.images.remove(f"{self.project}-{image}")
+        for image in self.client.images.list(filters={"label": f"com.docker.compose.project={self.project}"}):
+            self.client.images.remove(str(image.id), force=True)
 
     def graphql(self, query: str, **variables: object) -> dict[str, Any]:
         """Ask Dagit. RuntimeError if the answer has errors."""
