@@ -40,6 +40,7 @@ PATIENCE = 5  # seconds in which a request must be complete
 FORGOTTEN = 300  # seconds after which a container that was created but never started is removed
 KEPT = 60  # seconds that an ended one is kept: for Dagster, which may not know yet that it ended
 UNREAD = 24 * 3600  # and one that died until its last lines are read, or for so long
+READ = "read-"  # begins the name of a container whose last lines were read
 STARTED, ENDED = ("running", "paused", "restarting"), ("exited", "dead")
 TAG = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"  # as Docker has it
 STATE = {"Status", "Running", "Paused", "OOMKilled", "Dead", "ExitCode", "Error", "StartedAt", "FinishedAt"}
@@ -207,7 +208,7 @@ class Gate:
         self.starting: set[str] = set()
         self.burials: dict[str, asyncio.Task[None]] = {}  # by container, of those that were started and are there still
         self.stopped: set[str] = set()
-        self.read: dict[str, asyncio.Event] = {}
+        self.read: dict[str, asyncio.Event] = {}  # whether somebody knows its last lines
 
     async def engine(
         self, method: str, path: str, body: Json = None, wait: int | None = 60, **query: str
@@ -326,19 +327,28 @@ class Gate:
         status, answer = await self.engine("GET", path, stdout="1", stderr="1", tail="20")
         if status != 200:
             return outcome(status, answer)
-        if read := self.read.get(container):
+        if (read := self.read.get(container)) and not read.is_set():
             read.set()
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):  # its name tells the next gate
+                await self.engine("POST", f"/containers/{container}/rename", name=f"{READ}{container[:12]}")
         return 200, answer["raw"], ""
 
-    def attend(self, container: str) -> None:
-        """See that a run container of this deployment is buried."""
+    async def take_over(self) -> None:
+        """Attend to the run containers that a gate before this one attended to."""
+        for container in await self.list_own(*STARTED, *ENDED):
+            self.attend(container["Id"], read=container["Names"][0].startswith(f"/{READ}"))
+
+    def attend(self, container: str, *, read: bool = False) -> None:
+        """See that a run container of this deployment is buried, whose last lines may have been read already."""
         if container not in self.burials:
+            self.read[container] = asyncio.Event()
+            if read:
+                self.read[container].set()
             self.burials[container] = asyncio.create_task(self.bury(container))
 
     async def bury(self, container: str) -> None:
         """Wait for a container's end, and then for whoever wants to know why; remove it. The engine may come and go."""
-        read = self.read[container] = asyncio.Event()
-        gone = False
+        read, gone = self.read[container], False
         while not gone:
             try:
                 status, end = await self.engine("POST", f"/containers/{container}/wait", wait=None)
@@ -488,8 +498,7 @@ async def serve(*runs: str) -> None:
                 gate.templates[image] = Template(image, description, gate.api)
             except (ValueError, TypeError) as error:
                 sys.exit(f"The gate stays shut. In docker-compose.yml, where runs of {image} are described:\n{error}")
-        for container in await gate.list_own(*STARTED, *ENDED):
-            gate.attend(container["Id"])
+        await gate.take_over()
         await stand_open(gate)
 
 

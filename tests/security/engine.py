@@ -55,6 +55,7 @@ class FakeEngine:
         """Have a container."""
         self.containers[id_] = {
             "Id": id_,
+            "Name": f"/{id_[:12]}",
             "Created": "2026-01-01T00:00:00Z",
             "CreatedAt": time.time() if created is None else created,
             "State": {"Status": status, "Running": status == "running", "ExitCode": code, "Pid": 1},
@@ -80,7 +81,7 @@ class FakeEngine:
             filters = json.loads(query["filters"][0])
             wanted = dict(label.split("=") for label in filters["label"])
             return 200, [
-                {"Id": c["Id"], "State": c["State"]["Status"], "Created": c["CreatedAt"]}
+                {"Id": c["Id"], "Names": [c["Name"]], "State": c["State"]["Status"], "Created": c["CreatedAt"]}
                 for c in list(self.containers.values())
                 if wanted.items() <= c["Config"]["Labels"].items() and c["State"]["Status"] in filters["status"]
             ]
@@ -92,7 +93,7 @@ class FakeEngine:
                 id_ = f"{len(self.requests):064x}"
                 self.add(id_, request.json.get("Labels") or {}, "created")
             return 201, {"Id": id_, "Warnings": None}
-        found = re.fullmatch("/containers/([^/]+)(/json|/start|/stop|/wait|/logs|)", path)
+        found = re.fullmatch("/containers/([^/]+)(/json|/start|/stop|/wait|/logs|/rename|)", path)
         container = self.containers.get(found[1]) if found else None
         if not found or not container:
             return 404, {"message": "page not found"}
@@ -107,6 +108,9 @@ class FakeEngine:
                 self.hiccups -= 1
                 raise ConnectionError
             return 200, {"StatusCode": container["State"]["ExitCode"]}
+        if found[2] == "/rename":
+            container["Name"] = "/" + query["name"][0]
+            return 204, None
         time.sleep(self.delay)
         if request.method == "DELETE":
             if container["State"]["Status"] == "running":

@@ -299,6 +299,32 @@ def test_a_run_container_is_removed_after_its_end(
     engine.close()
 
 
+def test_a_restarted_gate_knows_whose_last_lines_were_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gatekeeper, "KEPT", 0.1)
+    engine = FakeEngine(tmp_path)
+    engine.containers[OWN]["State"].update(Status="exited", ExitCode=137)
+
+    async def read_and_restart() -> None:
+        for restarted in (False, True):
+            keeper = gatekeeper.Gate(engine.socket, "project", 4)
+            async with keeper.session:
+                await keeper.negotiate()
+                await keeper.take_over()
+                if restarted:
+                    await keeper.burials[EXITED]
+                    assert list(keeper.burials) == [OWN]  # for a day
+                else:
+                    await keeper.logs(b"", EXITED)
+                for burial in keeper.burials.values():
+                    burial.cancel()
+
+    with ThreadPoolExecutor() as thread:  # this one has the browser's event loop
+        thread.submit(asyncio.run, asyncio.wait_for(read_and_restart(), 10)).result()
+    assert EXITED not in engine.containers
+    assert OWN in engine.containers
+    engine.close()
+
+
 def test_a_restarted_gate_removes_what_ended_meanwhile(open_gate: OpenGate, tmp_path: Path) -> None:
     gate, engine = open_gate()
     container = launch(gate.client(), description())

@@ -1,0 +1,39 @@
+"""Connections to Postgres: kept where that pays, made anew when they broke, and not piling up."""
+
+import pytest
+
+from tests.deployment.deployment import Deployment
+
+# Uses ten storages, counts the connections they keep, breaks those, and uses the storages again.
+USE_BREAK_USE = """
+import os, psycopg2, storage
+os.environ["PGAPPNAME"] = "kept"
+config = {"postgres_url": "postgresql+psycopg2://"}
+storages = [storage.PostgresStorage.from_config_value(None, config) for _ in range(10)]
+for each in storages:
+    each.run_storage.get_runs(limit=1)
+with psycopg2.connect(application_name="counts").cursor() as cursor:
+    kept = "FROM pg_stat_activity WHERE application_name = 'kept'"
+    cursor.execute(f"SELECT count(*) {kept}")
+    print(cursor.fetchone()[0])
+    cursor.execute(f"SELECT pg_terminate_backend(pid, 5000) {kept}")
+for each in storages:
+    each.run_storage.get_runs(limit=1)
+"""
+
+
+# A code server makes a storage for each tick, and never closes one.
+@pytest.mark.parametrize(("service", "kept"), [("dagster-daemon", 10), ("user_code", 0)])
+def test_a_kept_connection_that_broke_is_replaced(deployment: Deployment, service: str, kept: int) -> None:
+    assert int(deployment.run_in(service, "python", "-c", USE_BREAK_USE)) == kept
+
+
+def test_a_run_connects_a_few_times_and_not_for_each_of_its_events(deployment: Deployment) -> None:
+    def sessions() -> int:
+        return int(deployment.sql("SELECT sessions FROM pg_stat_database WHERE datname = current_database()"))
+
+    before = sessions()
+    run_id = deployment.launch()
+    assert deployment.finish(run_id) == "SUCCESS"
+    events = len(deployment.events(run_id))
+    assert sessions() - before < events, "of all services and runs meanwhile"
