@@ -12,7 +12,7 @@ class PostgresStorage(DagsterPostgresStorage):
     """Keeps one connection for runs, one for events and one for schedules, and makes more when threads need them."""
 
     @classmethod
-    def from_config_value(cls, inst_data: Any, config_value: Any) -> DagsterPostgresStorage:
+    def from_config_value(cls, inst_data: Any, config_value: Any) -> Any:
         """Return Dagster's own storage, told to do as in Dagit, but to let a statement take its time."""
         storage = super().from_config_value(inst_data, config_value)
         # A code server makes a storage for each tick and leaves it, with its connections, to the garbage collector.
