@@ -22,14 +22,17 @@ from bench.deployments import MULTIPROCESS, Deployment, Run
 REPOSITORY = Path(__file__).parent.parent
 LAUNCH = "launch to SUCCESS"
 BASE_IMAGE = "python:3.13-slim-trixie"
-# What Dagit asks for its list of runs, and for the page of one.
+# What Dagit asks for its list of runs and the numbers on its tabs, and for the page of one.
 RUNS_PAGE = """
 {
-  runsFeedOrError(limit: 30, view: RUNS) { ... on RunsFeedConnection { cursor hasMore results {
+  runsFeedOrError(limit: 30, view: ROOTS) { ... on RunsFeedConnection { cursor hasMore results {
     id runStatus creationTime startTime endTime jobName tags { key value }
-    ... on Run { runId canTerminate hasReExecutePermission pipelineSnapshotId stepKeysToExecute }
+    ... on Run { runId canTerminate hasReExecutePermission pipelineSnapshotId repositoryOrigin { id } }
   } } }
-  runsFeedCountOrError(view: RUNS) { ... on RunsFeedCount { count } }
+  queued: runsFeedCountOrError(filter: {statuses: [QUEUED]}, view: RUNS) { ... on RunsFeedCount { count } }
+  inProgress: runsFeedCountOrError(filter: {statuses: [STARTED, STARTING, SUSPENDED, CANCELING]}, view: RUNS) {
+    ... on RunsFeedCount { count }
+  }
 }
 """
 RUN_PAGE = """
