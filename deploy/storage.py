@@ -4,32 +4,28 @@ import os
 from typing import Any
 
 from dagster_postgres import DagsterPostgresStorage
-from sqlalchemy import event, exc
-from sqlalchemy.pool import Pool
+from sqlalchemy import URL, NullPool
+from sqlalchemy.dialects import plugins
+from sqlalchemy.engine import CreateEnginePlugin
+
+__all__ = ["DagsterPostgresStorage"]  # dagster.yaml names it as of this module, so that the plugin is there too
 
 
-class PostgresStorage(DagsterPostgresStorage):
-    """Keeps one connection for runs, one for events and one for schedules, and makes more when threads need them."""
+class KeptConnections(CreateEnginePlugin):
+    """Makes SQLAlchemy keep a connection, where a URL says `plugin=kept`."""
 
-    @classmethod
-    def from_config_value(cls, inst_data: Any, config_value: Any) -> Any:
-        """Return Dagster's own storage, told to do as in Dagit, but to let a statement take its time."""
-        storage = super().from_config_value(inst_data, config_value)
+    def __init__(self, url: URL, kwargs: dict[str, Any]) -> None:
+        """Have each connection tried out before it is used: it may have broken, as in a restart of Postgres."""
+        super().__init__(url, kwargs)
+        kwargs["pool_pre_ping"] = True
         # A code server makes a storage for each tick and leaves it, with its connections, to the garbage collector.
-        if "DAGSTER_CONTAINER_CONTEXT" not in os.environ:
-            for each in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
-                each.optimize_for_webserver(statement_timeout=0, pool_recycle=3600, max_overflow=20)
-        return storage
+        if kwargs.get("poolclass") is NullPool and "DAGSTER_CONTAINER_CONTEXT" not in os.environ:
+            del kwargs["poolclass"]
+            kwargs |= {"pool_size": 1, "max_overflow": 20, "pool_recycle": 3600}
+
+    def update_url(self, url: URL) -> URL:
+        """Return the URL, in which nothing else is for the plugin."""
+        return url
 
 
-@event.listens_for(Pool, "checkout")
-def try_out(connection: Any, _record: object, _proxy: object) -> None:
-    """See whether a connection still stands before it is used; it does not after a restart of Postgres.
-
-    Raises DisconnectionError: SQLAlchemy makes a new one.
-    """
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-    except connection.Error as error:
-        raise exc.DisconnectionError from error
+plugins.register("kept", __name__, "KeptConnections")

@@ -8,8 +8,8 @@ from tests.deployment.deployment import Deployment
 USE_BREAK_USE = """
 import os, psycopg2, storage
 os.environ["PGAPPNAME"] = "kept"
-config = {"postgres_url": "postgresql+psycopg2://"}
-storages = [storage.PostgresStorage.from_config_value(None, config) for _ in range(10)]
+config = {"postgres_url": "postgresql+psycopg2://?plugin=kept"}
+storages = [storage.DagsterPostgresStorage.from_config_value(None, config) for _ in range(10)]
 for each in storages:
     each.run_storage.get_runs(limit=1)
 with psycopg2.connect(application_name="counts").cursor() as cursor:
@@ -23,7 +23,7 @@ for each in storages:
 
 
 # A code server makes a storage for each tick, and never closes one.
-@pytest.mark.parametrize(("service", "kept"), [("dagster-daemon", 10), ("user_code", 0)])
+@pytest.mark.parametrize(("service", "kept"), [("dagster-daemon", 30), ("user_code", 0)])
 def test_a_kept_connection_that_broke_is_replaced(deployment: Deployment, service: str, kept: int) -> None:
     assert int(deployment.run_in(service, "python", "-c", USE_BREAK_USE)) == kept
 
