@@ -18,20 +18,20 @@ dev: .venv/installed local/dagster.yaml ## Dagit and the schedule without Docker
 	$(LOCAL) $(BIN)/dagster dev -m pipeline --port $${DAGIT_PORT:-3000}
 
 up: ## Build, start, wait until healthy, print the address
-	@deploy/operate up
+	@deploy/commands/operate up
 	@echo "Dagit: http://$$(docker compose port dagit 3000)"
 
 deploy: ## Replace your code under load; what does not load is refused
-	@deploy/operate deploy
+	@deploy/commands/operate deploy
 
 upgrade: ## Back up, then replace everything by what is checked out; put back the old if that fails
-	@deploy/operate upgrade
+	@deploy/commands/operate upgrade
 
 backup: ## Copy the database, data, storage and the secret into backups/, while runs go on
-	@deploy/operate backup
+	@deploy/commands/operate backup
 
 restore: ## Replace everything by a backup: make restore BACKUP=backups/…
-	@deploy/operate restore "$$BACKUP"
+	@deploy/commands/operate restore "$$BACKUP"
 
 down: ## Stop and remove every container, runs in flight too; volumes stay
 	docker compose stop dagster-daemon gate # which launch and remove run containers meanwhile
@@ -63,11 +63,11 @@ check: .venv/installed ## Lint, format, types; Dockerfiles, compose file, workfl
 	$(BIN)/yamllint --strict .
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	$(BIN)/shellcheck deploy/operate deploy/preflight deploy/edge/start deploy/edge/user \
+	$(BIN)/shellcheck deploy/commands/operate deploy/commands/preflight deploy/edge/start deploy/edge/user \
 		.ci/run .ci/machine .ci/base-images .ci/postgres-entrypoint
 
 audit: .venv/installed ## Audit what runs, what the images are made of, and the locked dependencies
-	@$(BIN)/python deploy/audit.py
+	@$(BIN)/python deploy/commands/audit.py
 
 bench: .venv/installed ## Measure against Dagster's documented deployment; ROWS=launch,… for a part, QUICK=1 for a verdict
 	@$(BIN)/python -m bench $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick)

@@ -8,7 +8,7 @@ import docker
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.deployment.deployment import Deployment, deployed
+from tests.stack import Deployment, deployed
 
 CHROMIUM = [
     "--headless",

@@ -6,7 +6,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.deployment.deployment import JOB, ROOT, Deployment
+from tests.stack import JOB, ROOT, Deployment
 
 BY_HAND = """
 ops:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.deployment.deployment import ENDED, SERVICES, Deployment
+from tests.stack import ENDED, SERVICES, Deployment
 
 
 def history(deployment: Deployment) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.deployment.deployment import JOB, Deployment
+from tests.stack import JOB, Deployment
 
 
 def ops(**configs: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.deployment.deployment import JOB, Deployment
+from tests.stack import JOB, Deployment
 
 MINUTE = timedelta(minutes=1)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.deployment.deployment import Deployment
+from tests.stack import Deployment
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.deployment.deployment import SERVICES, Deployment
+from tests.stack import SERVICES, Deployment
 
 
 def test_every_service_is_healthy_and_the_migration_succeeded(deployment: Deployment) -> None:

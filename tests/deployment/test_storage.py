@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.deployment.deployment import Deployment
+from tests.stack import Deployment
 
 # Uses ten storages, counts the connections they keep, breaks those, and uses the storages again.
 USE_BREAK_USE = """

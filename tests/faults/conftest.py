@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.deployment.deployment import deployed
 from tests.faults.faulty import Faulty, Ledger
+from tests.stack import deployed
 
 TABLE = pytest.StashKey[list[str]]()
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from dagster_graphql import DagsterGraphQLClient
 
-from tests.deployment.deployment import ENDED, JOB, SERVICES, Deployment
+from tests.stack import ENDED, JOB, SERVICES, Deployment
 
 MINUTE = timedelta(minutes=1)
 ALL = sorted(SERVICES)

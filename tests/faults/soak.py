@@ -12,8 +12,8 @@ from itertools import groupby
 import docker
 import requests
 
-from tests.deployment.deployment import Deployment
 from tests.faults.faulty import ALL, now
+from tests.stack import Deployment
 
 Sample = dict[str, float]  # what could not be measured is not in it
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.deployment.deployment import BASE_IMAGES, deployed
 from tests.faults.faulty import Faulty, Ledger, now
+from tests.stack import BASE_IMAGES, deployed
 
 SIZES = {"data": "8m", "postgres": "256m"}
 

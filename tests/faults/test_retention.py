@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.deployment.deployment import ENDED, JOB, Deployment, deployed
+from tests.stack import ENDED, JOB, Deployment, deployed
 
 # Without its VACUUM, which is for autovacuum to do here.
 HISTORY = Path("bench/history.sql").read_text().partition("-- What autovacuum does")[0]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tests.security.engine import EXITED, FOREIGN, OTHER, OWN
+from tests.gate.engine import EXITED, FOREIGN, OTHER, OWN
 
 MARK = "hostile-mark"  # stands where a log must not repeat it
 V = "/v1.41"

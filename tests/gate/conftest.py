@@ -15,9 +15,9 @@ import docker
 import pytest
 import yaml
 
-from tests.deployment.deployment import deployed
-from tests.security.engine import FakeEngine
-from tests.security.published import Published
+from tests.edge.published import Published
+from tests.gate.engine import FakeEngine
+from tests.stack import deployed
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "project-user_code"

@@ -17,8 +17,8 @@ from dagster_webserver.webserver import DagsterWebserver
 from docker.errors import ContainerError
 from playwright.sync_api import Browser, Error, HttpCredentials, Page, expect
 
-from tests.deployment.deployment import JOB, ROOT, free_port
-from tests.security.published import ALICE, BOB, Published
+from tests.edge.published import ALICE, BOB, Published
+from tests.stack import JOB, ROOT, free_port
 
 
 def every_path() -> list[str]:

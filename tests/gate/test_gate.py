@@ -16,11 +16,11 @@ from urllib.parse import unquote_plus
 
 import docker
 import pytest
+from gate import gate as gatekeeper
 
-from deploy.gate import gate as gatekeeper
-from tests.security.attacks import MARK, Attack, attacks, create
-from tests.security.conftest import ARGUMENTS, IMAGE, LAUNCHED_ENV, RUN_ID, TAGGED, Gate, description, launch
-from tests.security.engine import EXITED, FOREIGN, OTHER, OWN, OWNER, PRINTED, SECRET, FakeEngine, Request
+from tests.gate.attacks import MARK, Attack, attacks, create
+from tests.gate.conftest import ARGUMENTS, IMAGE, LAUNCHED_ENV, RUN_ID, TAGGED, Gate, description, launch
+from tests.gate.engine import EXITED, FOREIGN, OTHER, OWN, OWNER, PRINTED, SECRET, FakeEngine, Request
 
 # Families of create requests that are to be refused, not just launched as described.
 REFUSED = {"privilege", "limits", "mounts", "namespaces", "images", "commands", "environment", "labels", "JSON tricks"}

@@ -1,4 +1,4 @@
-"""deploy/preflight: what is missing is said in clear words, before anything starts."""
+"""deploy/commands/preflight: what is missing is said in clear words, before anything starts."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ def preflight(tmp_path: Path, docker: str) -> subprocess.CompletedProcess[str]:
     (tmp_path / "docker").write_text(f"#!/bin/sh\n{docker}\n")
     (tmp_path / "docker").chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    return subprocess.run(["deploy/preflight"], env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(["deploy/commands/preflight"], env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(

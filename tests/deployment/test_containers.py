@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from docker.models.containers import Container
 
-from tests.deployment.deployment import Deployment
+from tests.stack import Deployment
 
 PLACES = ("dagit", "dagster-daemon", "user_code", "a run")
 

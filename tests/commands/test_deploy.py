@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import requests
 
-from tests.deployment.deployment import BASE_IMAGES, JOB
+from tests.commands.conftest import Checkout
 from tests.deployment.test_schedule import MINUTE, now, scheduled
-from tests.operations.conftest import Checkout
+from tests.stack import BASE_IMAGES, JOB
 
 
 def shows(checkout: Checkout, text: str) -> bool:

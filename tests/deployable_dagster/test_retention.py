@@ -1,4 +1,4 @@
-"""deploy/retention.py: what is old goes, with all it left; what is young, unfinished or referred to stays."""
+"""What is old goes, with all it left; what is young, unfinished or referred to stays."""
 
 import os
 import sqlite3
@@ -14,9 +14,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from deployable_dagster import retention
 from upath import UPath
 
-from deploy import retention
 from pipeline import clean_string_job
 from pipeline.definitions import defs
 

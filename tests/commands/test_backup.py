@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.operations.conftest import Checkout
+from tests.commands.conftest import Checkout
 
 FILES = {"manifest", "postgres.dump", "secret.tar.gz", "data.tar.gz", "storage.tar.gz"}
 
@@ -71,7 +71,7 @@ def test_a_killed_backup_leaves_nothing_like_one(checkout: Checkout) -> None:
     checkout.in_volume("data", "head -c 300M /dev/urandom >large")
     before = sorted((checkout.directory / "backups").glob("[!.]*"))
     process = subprocess.Popen(
-        ["deploy/operate", "backup"],
+        ["deploy/commands/operate", "backup"],
         cwd=checkout.directory,
         env=os.environ | checkout.environment,
         start_new_session=True,

@@ -6,8 +6,7 @@ from unittest.mock import MagicMock
 import dagster as dg
 import docker
 import pytest
-
-from deploy.launcher import RECORDED, RunLauncher
+from deployable_dagster.launcher import RECORDED, RunLauncher
 
 
 @dg.job

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gate import gate
 
-from deploy.gate import gate
-from tests.security.conftest import IMAGE, ROOT, description
-from tests.security.engine import FakeEngine
+from tests.gate.conftest import IMAGE, ROOT, description
+from tests.gate.engine import FakeEngine
 
 MISSING = object()
 

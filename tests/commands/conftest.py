@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.deployment.deployment import ROOT, Deployment, deployed
+from tests.stack import ROOT, Deployment, deployed
 
 DIGEST = "find . -type f -exec sha256sum {} + | sort; find . -printf '%p %U %m\\n' | sort"
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from pipeline import clean_string_job
-from tests.deployment.deployment import Deployment
+from tests.stack import Deployment
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -127,7 +127,7 @@ def test_a_broken_setting_is_named_with_the_fix(
     name: str, value: str, docker_engine: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
-    said = subprocess.run(["deploy/preflight"], capture_output=True, text=True, check=False)
+    said = subprocess.run(["deploy/commands/preflight"], capture_output=True, text=True, check=False)
     assert said.returncode == 1
     assert name in said.stderr
     assert value in said.stderr

@@ -8,16 +8,16 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
+from commands import audit
 
-from deploy import audit
-from tests.deployment.deployment import ROOT
-from tests.security.published import Published
+from tests.edge.published import Published
+from tests.stack import ROOT
 
 
 def run_audit(edge: Published) -> subprocess.CompletedProcess[str]:
     """Run it on the stack."""
     return subprocess.run(
-        [sys.executable, "deploy/audit.py"],
+        [sys.executable, "deploy/commands/audit.py"],
         cwd=ROOT,
         env=os.environ | edge.environment,
         capture_output=True,

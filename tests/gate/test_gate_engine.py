@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import docker
 import pytest
 
-from tests.security.attacks import attacks
-from tests.security.conftest import Gate, description, launch
-from tests.security.engine import FOREIGN, OWN, OWNER, FakeEngine
+from tests.gate.attacks import attacks
+from tests.gate.conftest import Gate, description, launch
+from tests.gate.engine import FOREIGN, OWN, OWNER, FakeEngine
 
 BASE = "python:3.13-slim-trixie"
 PROJECT_LABEL = "com.docker.compose.project"

@@ -6,7 +6,7 @@ import ssl
 import subprocess
 from http.client import HTTPSConnection
 
-from tests.deployment.deployment import ROOT, Deployment, free_port
+from tests.stack import ROOT, Deployment, free_port
 
 ALICE = ("alice", "correct horse battery")
 BOB = ("bob", 'a "quoted" $HOME #{secret}')

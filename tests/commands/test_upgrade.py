@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment.deployment import deployed
-from tests.operations.conftest import Checkout
+from tests.commands.conftest import Checkout
+from tests.stack import deployed
 
 OLD = {"dagster~=1.13.27": "dagster~=1.12.0", "~=0.29.27": "~=0.28.0", "webserver~=1.13.27": "webserver~=1.12.0"}
 FAILING = {
