@@ -4,7 +4,6 @@ import re
 from typing import Any, Literal
 
 import dagster as dg
-from pydantic import field_validator
 
 from pipeline.resources import Connection
 
@@ -17,7 +16,7 @@ class GetStringConfig(dg.Config):
     data_key: Literal["1", "2"]
 
 
-# What reaches outside may fail and work a moment later: it is tried again after 1, 2 and 4 s.
+# An external system can fail for a moment: the op is retried after 1, 2 and 4 s.
 @dg.op(
     out={"sent": dg.Out(io_manager_key="text_io_manager")},
     retry_policy=dg.RetryPolicy(max_retries=3, delay=1, backoff=dg.Backoff.EXPONENTIAL),
@@ -32,32 +31,24 @@ def get_string(context: dg.OpExecutionContext, config: GetStringConfig, connecti
 class NormalizeStringConfig(dg.Config):
     """The letter case to give the sentence, and a switch that makes the op fail."""
 
-    norm: str
+    norm: Literal["upper", "lower"]
     force_error: bool = False
-
-    @field_validator("norm")
-    @classmethod
-    def check_norm(cls, norm: str) -> str:
-        """Return `norm` in lower case; DagsterInvalidConfigError unless it is upper or lower, in any letter case."""
-        if norm.lower() not in ("upper", "lower"):
-            reason = f"norm must be 'upper' or 'lower', not {norm!r}"
-            raise dg.DagsterInvalidConfigError(reason, [], norm)  # type: ignore[no-untyped-call]
-        return norm.lower()
 
 
 @dg.op(out={"sent_norm": dg.Out()})
-def normalize_string_unchecked(config: NormalizeStringConfig, sent: str) -> str:
+def normalize_string_op(config: NormalizeStringConfig, sent: str) -> str:
     """Change the sentence to upper or lower case."""
     if config.force_error:
         raise dg.Failure("normalize_string failed because its config says force_error: true")
     return sent.upper() if config.norm == "upper" else sent.lower()
 
 
-# Dagster calls this when a run is requested, so a bad `norm` is refused before anything runs.
-@dg.configured(normalize_string_unchecked)
-def normalize_string(config: NormalizeStringConfig) -> NormalizeStringConfig:
-    """Change the sentence to upper or lower case."""
-    return config
+# Dagster calls this when a run is launched, and checks the result against NormalizeStringConfig. A Pydantic validator
+# cannot: in Dagster 1.13, a Literal is checked before any validator runs, and a str is validated only inside the run.
+@dg.configured(normalize_string_op, {"norm": str, "force_error": dg.Field(bool, default_value=False)})
+def normalize_string(config: dict[str, Any]) -> dict[str, Any]:
+    """Accept `norm` in any letter case."""
+    return {**config, "norm": config["norm"].lower()}
 
 
 class CleanStringConfig(dg.Config):

@@ -93,7 +93,7 @@ def test_the_launchpad_refuses_a_bad_norm(page: Page, deployment: Deployment) ->
     open_launchpad(page, deployment)
     edit(page, BY_HAND.format(data_key="1", norm="title"))
     page.get_by_role("button", name="Launch Run").click()
-    expect(page.get_by_text("norm must be 'upper' or 'lower', not 'title'")).to_be_visible()
+    expect(page.get_by_text("not in enum type Literal['upper', 'lower'] got title").first).to_be_visible()
     expect(page).not_to_have_url(re.compile("/runs/"))
 
 

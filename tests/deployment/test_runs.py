@@ -115,7 +115,7 @@ def test_a_run_taken_up_after_a_passing_failure_succeeds(neighbour: Deployment) 
         (ops(get_string={"data_key": "3"}), "not in enum type Literal['1', '2'] got 3"),
         (ops(get_string={"data_key": 1}), "enum type Literal['1', '2'] must be a string"),
         (ops(get_string={"data_key": "1", "extra": 1}), 'unexpected config entry "extra"'),
-        (ops(normalize_string={"norm": "title"}), "norm must be 'upper' or 'lower', not 'title'"),
+        (ops(normalize_string={"norm": "title"}), "not in enum type Literal['upper', 'lower'] got title"),
         (ops(normalize_string={"norm": "upper", "force_error": "yes"}), 'not valid for expected type "Bool"'),
         (ops(clean_string={"hyperparams": "none"}), "hyperparams"),
         (ops(other={}), 'unexpected config entry "other"'),

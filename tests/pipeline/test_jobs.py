@@ -1,5 +1,6 @@
 """pipeline/jobs.py: the job as a whole, on each way to run it that needs no Docker."""
 
+import json
 import os
 import subprocess
 import sys
@@ -62,3 +63,20 @@ def test_the_command_line_runs_it(tmp_path: Path, data: Path) -> None:
     assert run.returncode == 0, run.stderr
     (text,) = data.glob("*/sent_clean.txt")
     assert text.read_text() == "A   OR      ALPHA"
+
+
+LAUNCH = (
+    "mutation($launch: ExecutionParams!) { launchRun(executionParams: $launch) { ... on PythonError { message } } }"
+)
+
+
+def test_a_launch_with_another_norm_is_refused_and_leaves_no_run(tmp_path: Path) -> None:
+    job = {"repositoryLocationName": "pipeline", "repositoryName": "__repository__", "jobName": "clean_string_job"}
+    config = {"ops": {"normalize_string": {"config": {"norm": "title"}}}}
+    launch = json.dumps({"launch": {"selector": job, "runConfigData": config}})
+    command = [str(Path(sys.executable).with_name("dagster-graphql")), "-m", "pipeline", "-t", LAUNCH, "-v", launch]
+    environment = {**os.environ, "DAGSTER_HOME": str(tmp_path), "PYTHONPATH": str(Path.cwd())}
+    answer = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "norm not in enum type Literal['upper', 'lower'] got title" in answer
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert instance.get_runs_count() == 0

@@ -100,7 +100,7 @@ def test_force_error_fails_with_a_clear_message() -> None:
     [
         (run_config(data_key="3"), ["data_key", "'1'", "'2'"]),
         (run_config(data_key=1), ["data_key", "must be a string"]),
-        (run_config(norm="title"), ["norm", "'upper'", "'lower'", "'title'"]),
+        (run_config(norm="title"), ["norm", "'upper'", "'lower'", "title"]),
         (run_config(norm=None), ["norm"]),
         (run_config(force_error="yes"), ["force_error", "Bool"]),
         (run_config(extra=1), ["extra", "norm"]),
