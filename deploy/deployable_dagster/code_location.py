@@ -1,44 +1,48 @@
 """What a code server loads: your module's definitions, and the nightly clean-up beside them.
 
-CODE_LOCATION_MODULE names your module. It may hold what Dagster itself finds in a module: one `Definitions` object or
-`@dg.definitions` function (`load_from_defs_folder` included), repositories, or just jobs, assets, schedules, sensors.
+CODE_LOCATION_MODULE names your module. It may hold what Dagster itself finds in a module: one `@dg.definitions`
+function (`load_from_defs_folder` included) or `Definitions` object, repositories, or just jobs, assets, schedules and
+sensors.
 """
 
 import os
 from importlib import import_module
 from types import ModuleType
-from typing import TypeVar
+from typing import Any
 
 import dagster as dg
 
 from deployable_dagster import retention
 
-T = TypeVar("T")
-
 LazyDefinitions: type = type(dg.definitions(lambda: dg.Definitions()))  # noqa: PLW0108 - Dagster looks at its signature
 
 
-def find(module: ModuleType, kind: type[T]) -> dict[str, T]:
-    """Return the module's objects of this kind by name, each once."""
-    found = {id(value): (name, value) for name, value in vars(module).items() if isinstance(value, kind)}
-    return dict(found.values())
+def find(module: ModuleType) -> dict[str, Any]:
+    """Return the module's objects that hold definitions, each once, by name; like Dagster, of the first kind found."""
+    for kind in (LazyDefinitions, dg.Definitions, dg.RepositoryDefinition):
+        if found := {id(value): (name, value) for name, value in vars(module).items() if isinstance(value, kind)}:
+            return dict(found.values())
+    return {}
 
 
 def load(module: ModuleType) -> dg.Definitions:
-    """Return the module's definitions. DagsterInvariantViolationError if it has several objects that hold them."""
-    found = find(module, LazyDefinitions) or find(module, dg.Definitions)
+    """Return the module's definitions. DagsterInvariantViolationError if it has none, or several objects with some."""
+    found = find(module)
     if len(found) > 1:
         names = ", ".join(found)
         raise dg.DagsterInvariantViolationError(f"{module.__name__} must have one Definitions object, not {names}")
-    if not found:
-        return dg.load_definitions_from_module(module)
-    (definitions,) = found.values()
-    return definitions if isinstance(definitions, dg.Definitions) else definitions()
+    for definitions in found.values():
+        return definitions if isinstance(definitions, dg.Definitions) else definitions()
+    loose = dg.load_definitions_from_module(module)
+    if not any((loose.assets, loose.asset_checks, loose.jobs, loose.schedules, loose.sensors)):
+        raise dg.DagsterInvariantViolationError(f"{module.__name__} has no definitions")
+    return loose
 
 
 user_module = import_module(os.environ["CODE_LOCATION_MODULE"])
+repositories = {name: each for name, each in find(user_module).items() if isinstance(each, dg.RepositoryDefinition)}
 
-if repositories := find(user_module, dg.RepositoryDefinition):
+if repositories:
     globals().update(repositories)
 
     @dg.repository

@@ -166,9 +166,8 @@ def delete_old_runs(context: dg.OpExecutionContext, config: RetentionConfig) -> 
     context.add_output_metadata({"dry_run": config.dry_run, "days": days, **clean_up.count})
 
 
-@dg.job(
-    config={"ops": {"delete_old_runs": {"config": {"dry_run": False}}}, "execution": {"config": {"in_process": {}}}}
-)
+# With an executor of its own, it works whatever executor your definitions name for all jobs.
+@dg.job(config={"ops": {"delete_old_runs": {"config": {"dry_run": False}}}}, executor_def=dg.in_process_executor)
 def retention_job() -> None:
     """Delete what is older than RETENTION_DAYS."""
     delete_old_runs()
