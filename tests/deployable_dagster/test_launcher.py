@@ -1,12 +1,14 @@
-"""The launcher, without Docker."""
+"""The launcher."""
 
+import re
 import time
-from unittest.mock import MagicMock
 
 import dagster as dg
 import docker
 import pytest
 from deployable_dagster.launcher import RECORDED, RunLauncher
+
+from tests.stack import BASE_IMAGES
 
 
 @dg.job
@@ -29,15 +31,20 @@ def test_the_daemon_learns_of_an_end_when_all_of_it_is_recorded(monkeypatch: pyt
         assert ends() == 1
 
 
-def test_a_container_that_still_runs_when_its_run_is_given_up_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    container = MagicMock()
-    container.attrs = {"State": {"Running": True}}
-    container.reload.side_effect = lambda: container.attrs.update(State={"Running": False, "ExitCode": 137})
-    container.logs.return_value = b"connecting"
-    engine = MagicMock()
-    engine.containers.get.return_value = container
-    monkeypatch.setattr(docker, "from_env", lambda: engine)
-    told = RunLauncher().get_run_worker_debug_info(dg.DagsterRun("nothing", tags={"docker/container_id": "0"}))
-    container.stop.assert_called_once_with(timeout=0)
-    assert told.startswith("Exit code of its container: 137. It still ran, and was killed.")
-    assert told.endswith("connecting")
+def test_a_container_that_still_runs_when_its_run_is_marked_as_failed_is_killed(docker_engine: None) -> None:
+    engine = docker.from_env()
+    command = ["sh", "-c", "trap '' TERM; echo connecting; sleep infinity & wait"]
+    container = engine.containers.run(BASE_IMAGES[0], command, detach=True, network_mode="none")
+    try:
+        for line in container.logs(stream=True):
+            assert line == b"connecting\n"
+            break
+        told = RunLauncher().get_run_worker_debug_info(
+            dg.DagsterRun("nothing", tags={"docker/container_id": str(container.id)})
+        )
+        container.reload()
+        assert container.status == "exited"
+    finally:
+        container.remove(force=True)
+    assert re.match("Exit code of its container: 137. It .*, and was killed.", told)
+    assert told.endswith("\nconnecting")

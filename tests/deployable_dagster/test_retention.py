@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -9,7 +11,6 @@ from contextlib import closing
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -18,11 +19,25 @@ from deployable_dagster import retention
 from upath import UPath
 
 from pipeline import clean_string_job
-from pipeline.definitions import defs
 
 DAY = 86_400
 LOCAL = type(UPath("/").fs)
 SUCCESS, FAILURE, STARTED = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.STARTED
+
+# Loaded by Dagster's command line, which makes real backfills and schedules of it.
+DEFINITIONS = """
+import dagster as dg
+@dg.asset(partitions_def=dg.StaticPartitionsDefinition(["a"]))
+def of_a_backfill():
+    pass
+job = dg.define_asset_job("job", [of_a_backfill])
+schedule = dg.ScheduleDefinition(job=job, cron_schedule="@daily", name="schedule")
+defs = dg.Definitions(assets=[of_a_backfill], jobs=[job], schedules=[schedule])
+"""
+INSTANCE = """
+run_coordinator: { module: dagster, class: QueuedRunCoordinator }
+telemetry: { enabled: false }
+"""
 
 
 @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))
@@ -37,7 +52,31 @@ class Home:
         """Keep all in a directory."""
         self.directory, self.instance = directory, instance
         self.data, self.storage = directory / "data", Path(instance.storage_directory())
+        self.schedules = directory / "home" / "schedules" / "schedules.db"
         self.clean_ups: set[str] = set()
+
+    def dagster(self, *command: str) -> None:
+        """Run Dagster's command line on this instance and DEFINITIONS. Runs that it launches stay queued."""
+        (self.directory / "home/dagster.yaml").write_text(INSTANCE)
+        (self.directory / "definitions.py").write_text(DEFINITIONS)
+        environment = os.environ | {"DAGSTER_HOME": str(self.directory / "home")}
+        command = (sys.executable, "-m", "dagster", *command, "--python-file", "definitions.py")
+        subprocess.run(command, cwd=self.directory, env=environment, capture_output=True, check=True)
+
+    def tick(self, days: float) -> None:
+        """Insert a tick of the schedule, `days` ago."""
+        (state,) = self.instance.all_instigator_state()
+        sql = """
+            INSERT INTO job_ticks (job_origin_id, selector_id, status, type, timestamp)
+            VALUES (?, ?, 'SUCCESS', 'SCHEDULE', datetime('now', ?))"""
+        with closing(sqlite3.connect(self.schedules)) as connection, connection:
+            connection.execute(sql, (state.instigator_origin_id, state.selector_id, f"-{days * DAY} seconds"))
+
+    def ticks(self) -> list[int]:
+        """Return how many days ago the ticks were."""
+        sql = "SELECT CAST(round(julianday('now') - julianday(timestamp)) AS INTEGER) FROM job_ticks ORDER BY 1"
+        with closing(sqlite3.connect(self.schedules)) as connection:
+            return [days for (days,) in connection.execute(sql)]
 
     def age(self, run_id: str, days: float, status: dg.DagsterRunStatus = SUCCESS) -> str:
         """Make a run come to a status `days` ago; return its id."""
@@ -184,15 +223,18 @@ def test_what_each_partition_of_an_asset_is_now_stays(home: Home) -> None:
     assert home.left() - {"partitioned"} == {runs[1], runs[3]}
 
 
-@pytest.mark.parametrize(("status", "stays"), [("REQUESTED", True), ("FAILING", True), ("COMPLETED_SUCCESS", False)])
-def test_a_backfill_that_goes_on_keeps_its_runs(
-    status: str, stays: bool, home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_id = home.run(60, tags={"dagster/backfill": "abc"})
-    backfill = SimpleNamespace(backfill_id="abc", status=SimpleNamespace(value=status))
-    monkeypatch.setattr(home.instance, "get_backfill", {"abc": backfill}.get)
-    home.clean_up()
-    assert home.left() == ({run_id} if stays else set())
+def test_a_backfill_keeps_its_runs_until_it_has_ended(home: Home) -> None:
+    home.dagster("job", "backfill", "--job", "job", "--all", "--noprompt")
+    (run,) = home.instance.get_runs()
+    home.age(run.run_id, 60)
+    backfill: Any
+    (backfill,) = home.instance.get_backfills()
+    status = type(backfill.status)
+    for ongoing in retention.ONGOING:
+        home.instance.update_backfill(backfill.with_status(status(ongoing)))
+        assert home.clean_up()["runs"] == 0
+    home.instance.update_backfill(backfill.with_status(status.COMPLETED_SUCCESS))
+    assert home.clean_up()["runs"] == 1
 
 
 def test_old_directories_of_runs_that_there_are_not_go(home: Home) -> None:
@@ -323,18 +365,17 @@ def test_the_texts_may_be_anywhere_that_fsspec_knows(home: Home, monkeypatch: py
     assert {path.name for path in place.iterdir()} == {young, "texts"}
 
 
-def test_old_ticks_go(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    purged = []
-    state = SimpleNamespace(instigator_origin_id="origin", selector_id="selector")
-    monkeypatch.setattr(home.instance, "all_instigator_state", lambda: [state])
-    monkeypatch.setattr(home.instance, "purge_ticks", lambda *args: purged.append(args))
+def test_old_ticks_go(home: Home) -> None:
+    home.dagster("schedule", "start", "schedule")
+    for days in (400, 31, 29, 0):
+        home.tick(days)
     home.clean_up(dry_run=True)
-    assert purged == []
+    assert home.ticks() == [0, 29, 31, 400]
     home.clean_up()
-    assert purged == [("origin", "selector", pytest.approx(time.time() - 30 * DAY, abs=60))]
+    assert home.ticks() == [0, 29]
 
 
 def test_it_runs_every_night_by_itself() -> None:
     assert retention.every_night.default_status is dg.DefaultScheduleStatus.RUNNING
     assert (retention.every_night.cron_schedule, retention.every_night.execution_timezone) == ("40 3 * * *", "UTC")
-    assert defs.resolve_job_def("retention_job") is not None
+    assert retention.every_night.job_name == "retention_job"
