@@ -59,12 +59,14 @@ check: .venv/installed ## Lint, format, types; Dockerfiles, compose file, workfl
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/hadolint Dockerfile.* deploy/*/Dockerfile .ci/*.Dockerfile
+	$(BIN)/hadolint Dockerfile.* deploy/*/Dockerfile .ci/stand-ins/*.Dockerfile
 	$(BIN)/yamllint --strict .
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
 	$(BIN)/shellcheck deploy/commands/operate deploy/commands/preflight deploy/edge/start deploy/edge/user \
-		.ci/run .ci/machine .ci/base-images .ci/postgres-entrypoint
+		.ci/run .ci/machine .ci/base-images .ci/pin .ci/release-notes .ci/stand-ins/postgres-entrypoint
 
 audit: .venv/installed ## Audit what runs, what the images are made of, and the locked dependencies
 	@$(BIN)/python deploy/commands/audit.py

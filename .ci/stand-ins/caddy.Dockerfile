@@ -1,4 +1,4 @@
-# Stands in for the official image of the same name: caddy with its file capability, its paths, wget.
+# A stand-in for the official caddy image: caddy with its file capability, its paths, wget.
 FROM debian:trixie-minbase
 # hadolint ignore=DL3008
 RUN apt-get update -qq \

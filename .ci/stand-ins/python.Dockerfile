@@ -1,4 +1,4 @@
-# Stands in for the official image of the same name: python, pip and venv on the same Debian.
+# A stand-in for the official python image: python, pip and venv on the same Debian release.
 FROM debian:trixie-minbase
 # hadolint ignore=DL3008
 RUN apt-get update -qq \

@@ -1,4 +1,4 @@
-# Stands in for the official image of the same name: its user, paths, variables and signals.
+# A stand-in for the official postgres image: its user, paths, variables and signals.
 FROM debian:trixie-minbase
 # hadolint ignore=DL3008
 RUN groupadd --system --gid 999 postgres \
