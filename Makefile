@@ -18,20 +18,19 @@ dev: .venv/installed local/dagster.yaml ## Dagit and the schedule without Docker
 	$(LOCAL) $(BIN)/dagster dev -m pipeline --port $${DAGIT_PORT:-3000}
 
 up: ## Build, start, wait until healthy, print the address
-	@deploy/commands/operate up
-	@echo "Dagit: http://$$(docker compose port dagit 3000)"
+	@deploy/commands/up
 
 deploy: ## Replace your code under load; what does not load is refused
-	@deploy/commands/operate deploy
+	@deploy/commands/deploy
 
 upgrade: ## Back up, then replace everything by what is checked out; put back the old if that fails
-	@deploy/commands/operate upgrade
+	@deploy/commands/upgrade
 
 backup: ## Copy the database, data, storage and the secret into backups/, while runs go on
-	@deploy/commands/operate backup
+	@deploy/commands/backup
 
 restore: ## Replace everything by a backup: make restore BACKUP=backups/…
-	@deploy/commands/operate restore "$$BACKUP"
+	@deploy/commands/restore "$$BACKUP"
 
 down: ## Stop and remove every container, runs in flight too; volumes stay
 	docker compose stop dagster-daemon gate # which launch and remove run containers meanwhile
@@ -65,8 +64,7 @@ check: .venv/installed ## Lint, format, types; Dockerfiles, compose file, workfl
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
-	$(BIN)/shellcheck deploy/commands/operate deploy/commands/preflight deploy/edge/start deploy/edge/user \
-		.ci/run .ci/machine .ci/base-images .ci/pin .ci/release-notes .ci/stand-ins/postgres-entrypoint
+	$(BIN)/shellcheck $$(grep -slE '^#!.*sh$$|^# shellcheck shell=' .ci/* .ci/*/* deploy/*/*)
 
 audit: .venv/installed ## Audit what runs, what the images are made of, and the locked dependencies
 	@$(BIN)/python deploy/commands/audit.py

@@ -71,7 +71,7 @@ def test_a_killed_backup_leaves_nothing_like_one(checkout: Checkout) -> None:
     checkout.in_volume("data", "head -c 300M /dev/urandom >large")
     before = sorted((checkout.directory / "backups").glob("[!.]*"))
     process = subprocess.Popen(
-        ["deploy/commands/operate", "backup"],
+        ["deploy/commands/backup"],
         cwd=checkout.directory,
         env=os.environ | checkout.environment,
         start_new_session=True,
@@ -89,7 +89,7 @@ def test_a_killed_backup_leaves_nothing_like_one(checkout: Checkout) -> None:
 def test_without_a_stack_there_is_no_backup(docker_engine: None, tmp_path: Path) -> None:
     refused = Checkout(tmp_path).try_("backup")
     assert refused.returncode != 0
-    assert "postgres does not run: make up" in refused.stdout
+    assert "is not running: start it with make up" in refused.stdout
     assert not (tmp_path / "backups").exists()
 
 
@@ -121,9 +121,9 @@ def newer(backup: Path, old: str, new: str) -> None:
         (damage, "is damaged"),
         (lambda backup: (backup / "data.tar.gz").unlink(), "is damaged"),
         (lambda backup: (backup / "SHA256SUMS").unlink(), "is incomplete"),
-        (lambda backup: newer(backup, "\ndagster 1.", "\ndagster 2."), "is of Dagster 2."),
-        (lambda backup: newer(backup, "\npostgres 17", "\npostgres 18"), "is of Postgres 18"),
-        (lambda backup: None, "no terminal to ask at"),
+        (lambda backup: newer(backup, "\ndagster 1.", "\ndagster 2."), "needs Dagster 2."),
+        (lambda backup: newer(backup, "\npostgres 17", "\npostgres 18"), "needs Postgres 18"),
+        (lambda backup: None, "no terminal to ask"),
     ],
     ids=["a flipped bit", "a lost file", "no checksums", "newer Dagster", "newer Postgres", "no terminal"],
 )
@@ -134,7 +134,7 @@ def test_what_is_not_right_is_refused_before_anything_is_touched(
     spoil(good)
     refused = checkout.try_("restore", f"BACKUP={good}")
     assert refused.returncode != 0
-    assert f"Refused: {'there is' if 'terminal' in words else good} {words}" in refused.stdout
+    assert f"Refused: {'' if 'terminal' in words else f'{good} '}{words}" in refused.stdout
     assert services(checkout) == before
     assert checkout.finish(checkout.launch()) == "SUCCESS"
 
@@ -155,7 +155,7 @@ def test_at_a_terminal_it_asks_and_no_is_no(checkout: Checkout, good: Path) -> N
     os.close(terminal)
     assert refused.returncode != 0
     assert f"This replaces all runs, logs and files of {checkout.project} by" in refused.stdout
-    assert "Nothing was touched." in refused.stdout
+    assert "Nothing was changed." in refused.stdout
     assert checkout.container("postgres").id == postgres
 
 
@@ -163,4 +163,4 @@ def test_at_a_terminal_it_asks_and_no_is_no(checkout: Checkout, good: Path) -> N
 def test_an_absent_backup_is_not_restored(name: str, checkout: Checkout) -> None:
     refused = checkout.try_("restore", f"BACKUP={name}")
     assert refused.returncode != 0
-    assert "Say which: make restore BACKUP=" in refused.stdout
+    assert "Name the backup to restore: make restore BACKUP=" in refused.stdout

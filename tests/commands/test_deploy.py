@@ -109,7 +109,7 @@ def test_code_that_does_not_load_is_refused_and_nothing_changes(checkout: Checko
     checkout.edit("pipeline/jobs.py", "\nimport no_such_module", "")
     assert refused.returncode != 0
     assert "No module named 'no_such_module'" in refused.stdout
-    assert "Refused: the definitions do not load, as said above. Nothing was replaced." in refused.stdout
+    assert "Refused: the definitions do not load; the error is above. Nothing was replaced." in refused.stdout
     assert (others(checkout), checkout.container("user_code").id) == (before, old)
     assert checkout.engine.images.get(f"{checkout.project}-user_code:latest").id == latest
     assert checkout.finish(checkout.launch()) == "SUCCESS"
