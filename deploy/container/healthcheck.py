@@ -97,7 +97,7 @@ def check_code(name: str) -> Path:
 def user_code() -> None:
     """Check this container's own code server; at its first success, have the others ask it.
 
-    While two run, the one that came up last is asked. The other can then stop, and nobody waits (deploy/commands/deploy).
+    While two run, the one that came up last is asked. The other can then stop, and nobody waits (deploy/operate).
     """
     import socket
 

@@ -29,7 +29,9 @@ def preflight(tmp_path: Path, docker: str) -> subprocess.CompletedProcess[str]:
     ("docker", "words"),
     [
         ("exit 127", "Docker Compose v2 is missing"),
-        ('[ "$1" = compose ]', "No Docker engine answers"),
+        ('[ "$1" = compose ]', "No Docker engine answers: start Docker Desktop"),
+        ('[ "$1" = compose ] || { echo "Got permission denied while trying" >&2; exit 1; }', "sudo usermod -aG docker"),
+        ('[ "$1" != version ] || echo "Podman Engine Conmon OCI Runtime (crun)"', "install Docker Engine"),
         ('[ "$*" != "compose config" ]', "Correct .env"),
     ],
 )
@@ -58,3 +60,25 @@ def test_a_free_port_will_do(tmp_path: Path) -> None:
         port = server.getsockname()[1]
     said = preflight(tmp_path, f"case $* in *config) echo '{CONFIG % port}' ;; esac")
     assert (said.returncode, said.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "mounted", "kernel", "helps"),
+    [
+        ("unix:///run/user/1000/docker.sock", "/var/run/docker.sock", "$(uname -r)", True),
+        ("unix:///etc/hosts", "/etc/../etc/hosts", "$(uname -r)", False),
+        ("unix:///home/me/.docker/desktop/docker.sock", "/var/run/docker.sock", "6.6.0-linuxkit", False),
+        ("ssh://me@server", "/var/run/docker.sock", "$(uname -r)", False),
+    ],
+    ids=["rootless", "the same", "in a virtual machine", "on another machine"],
+)
+def test_the_gate_must_use_the_same_engine(
+    endpoint: str, mounted: str, kernel: str, helps: bool, tmp_path: Path
+) -> None:
+    config = CONFIG % 9 + f"  source: {mounted}\n  target: /var/run/docker.sock\n"
+    docker = f"""case $* in
+        *config) echo '{config}' ;; info*) echo "{kernel}" ;; context*) echo {endpoint} ;; *ps*) echo running ;;
+    esac"""
+    said = preflight(tmp_path, docker)
+    assert said.returncode == helps, said.stderr
+    assert (f"set DOCKER_SOCKET={endpoint.removeprefix('unix://')} in .env." in said.stderr) == helps
