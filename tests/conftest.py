@@ -1,4 +1,4 @@
-"""What tests on the Docker engine share: the engine, two copies of the stack, a browser."""
+"""What tests on the Docker engine share: the engine, two copies of the stack, a published one, a browser."""
 
 import os
 import shutil
@@ -8,6 +8,7 @@ import docker
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.edge.published import Published
 from tests.stack import Deployment, deployed
 
 CHROMIUM = [
@@ -46,6 +47,14 @@ def neighbour(deployment: Deployment) -> Iterator[Deployment]:
     """Yield a second stack beside the first, which tests may stop, hang and restart."""
     with deployed() as neighbour:
         yield neighbour
+
+
+@pytest.fixture(scope="session")
+def edge(docker_engine: None) -> Iterator[Published]:
+    """Yield a stack that is published, with logins."""
+    edge = Published()
+    with deployed(edge):
+        yield edge
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Clean-up: a job that deletes old runs, daily, with all they left. It is apart from `pipeline/`, yours to replace."""
+"""The nightly clean-up: a job that deletes old runs with everything they left. Every code location gets it."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import dagster as dg
 from pydantic import Field
 from upath import UPath
 
-BATCH = 100  # runs looked at together
+BATCH = 100  # runs per query
 RUN_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 UNFINISHED = [status for status in dg.DagsterRunStatus if status not in FINISHED]
@@ -21,25 +21,25 @@ ONGOING = ("REQUESTED", "CANCELING", "FAILING")  # backfills
 
 
 class CleanUp:
-    """Deletes, or only counts, what ended before a time: of each run its files first, and its row last.
+    """Deletes (or, in a dry run, counts) what ended before a given time: each run's files first, its row last.
 
-    So a kill at any point leaves a run that is there, only poorer, and the next clean-up finishes it.
+    If it is killed, the run it was deleting is still listed, and the next clean-up deletes the rest of it.
     """
 
     def __init__(self, context: dg.OpExecutionContext, before: datetime, *, dry_run: bool) -> None:
-        """Clean up the instance of `context`, and the directory of the texts."""
+        """Prepare to clean up the instance of `context` and DATA_PATH."""
         self.instance, self.log = context.instance, context.log
         self.before, self.dry_run = before, dry_run
         storage = Path(self.instance.storage_directory())
-        self.shards = storage.parent / "history" / "runs"  # of SQLite, which keeps a file for each run's events
+        self.shards = storage.parent / "history" / "runs"  # SQLite keeps each run's events in a file of its own
         self.places = [UPath(storage), UPath(os.getenv("DATA_PATH") or "data").absolute()]
         self.count = Counter(runs=0, events=0, orphans=0, files=0, bytes=0, failed=0)
 
     def delete_runs(self) -> None:
-        """Delete what ended, oldest first, but for what something younger refers to."""
+        """Delete finished runs, oldest first, except those that newer data still refers to."""
         old = dg.RunsFilter(statuses=FINISHED, updated_before=self.before)
         current = self.current_runs()
-        kept = None  # the last of them; between it and the next batch everything is deleted
+        kept = None  # the last run that stays: the next batch begins after it
         while records := self.instance.get_run_records(old, limit=BATCH, ascending=True, cursor=kept):
             runs = [record.dagster_run for record in records]
             stay = current | self.in_use(runs)
@@ -49,7 +49,7 @@ class CleanUp:
             self.log.info(f"{self}, up to {records[-1].update_timestamp:%Y-%m-%d %H:%M}")
 
     def current_runs(self) -> set[str]:
-        """Return the runs that made what assets, and their partitions, are now."""
+        """Return the runs that produced the latest materialization of an asset or partition."""
         runs = set()
         materialization = dg.DagsterEventType.ASSET_MATERIALIZATION
         for key in self.instance.get_asset_keys():
@@ -62,7 +62,7 @@ class CleanUp:
         return runs
 
     def in_use(self, runs: list[dg.DagsterRun]) -> set[str]:
-        """Return those that a run reads, which was taken up from them and is unfinished or younger; or a backfill."""
+        """Return the runs needed by a newer or unfinished retry, or by a backfill in progress."""
         root = {run.run_id: run.root_run_id or run.run_id for run in runs}
         tags = {"dagster/root_run_id": list(set(root.values()))}
         living = (dg.RunsFilter(tags=tags, statuses=UNFINISHED), dg.RunsFilter(tags=tags, updated_after=self.before))
@@ -73,12 +73,12 @@ class CleanUp:
         return {run_id for run_id in root if root[run_id] in roots or backfill[run_id] in ongoing}
 
     def delete_run(self, run_id: str) -> bool:
-        """Delete a run; or say why not, and return False."""
+        """Delete a run and return True; or log why it stays, and return False."""
         if not all(self.delete_files(place / run_id) for place in self.places):
             return False
         self.count.update(runs=1, events=sum(1 for _ in self.events(run_id)))
         if not self.dry_run:
-            # What `instance.delete_run` does too, but the other way round: killed between, it would leave events.
+            # `instance.delete_run` does the same in the other order: if it were killed in between, events would stay.
             self.instance.event_log_storage.delete_events(run_id)
             self.instance.run_storage.delete_run(run_id)
         return True
@@ -92,25 +92,25 @@ class CleanUp:
             cursor, more = connection.cursor, connection.has_more
 
     def delete_files(self, directory: UPath) -> bool:
-        """Delete a directory, which may be absent, with all in it; or say why not, and return False."""
+        """Delete a directory, if it exists, and return True; or log why it stays, and return False."""
         files = directory.fs.find(directory.path, detail=True).values()
         try:
             if not self.dry_run and directory.exists():
                 directory.fs.rm(directory.path, recursive=True)
         except FileNotFoundError:
-            return False  # another clean-up is at it
-        except OSError:  # it must not keep the others from being deleted, today and every day
-            self.log.exception(f"{directory} stays")
+            return False  # another clean-up is deleting it
+        except OSError:  # one directory must not prevent the others from being deleted, every night
+            self.log.exception(f"{directory} could not be deleted")
             self.count["failed"] += 1
             return False
         self.count.update(files=len(files), bytes=sum(file["size"] or 0 for file in files))
         return True
 
     def delete_orphans(self) -> None:
-        """Delete old directories named as a run that there is not."""
+        """Delete old directories that are named after a run which does not exist."""
         for place in self.places:
             for name in self.unknown(path.name for path in (place.iterdir() if place.exists() else ())):
-                with suppress(FileNotFoundError):  # another clean-up was first
+                with suppress(FileNotFoundError):  # another clean-up deleted it
                     if modified(place / name) < self.before and self.delete_files(place / name):
                         self.count["orphans"] += 1
         for name in () if self.dry_run else self.unknown(shard.stem for shard in self.shards.glob("*.db")):
@@ -118,31 +118,31 @@ class CleanUp:
                 shard.unlink(missing_ok=True)
 
     def unknown(self, names: Iterable[str]) -> Iterator[str]:
-        """Yield those of the names that have the form of a run's id, but there is no such run."""
+        """Yield the names that look like a run id but belong to no run."""
         run_ids = filter(RUN_ID.fullmatch, names)
         while batch := list(islice(run_ids, BATCH)):
             known = {run.run_id for run in self.instance.get_runs(dg.RunsFilter(run_ids=batch))}
             yield from (run_id for run_id in batch if run_id not in known)
 
     def delete_ticks(self) -> None:
-        """Delete the ticks of every schedule and sensor, which are not counted."""
+        """Delete the old ticks of every schedule and sensor; they are not counted."""
         for state in () if self.dry_run else self.instance.all_instigator_state():
             self.instance.purge_ticks(state.instigator_origin_id, state.selector_id, self.before.timestamp())
 
     def __str__(self) -> str:
-        """Return the count in words."""
+        """Return the counts as a sentence."""
         what = "Would delete" if self.dry_run else "Deleted"
         return f"{what} " + ", ".join(f"{number:,} {name}" for name, number in self.count.items() if name != "failed")
 
 
 def modified(path: UPath) -> datetime:
-    """Return when the youngest file of a directory was written, or, if it is empty, the directory."""
+    """Return when the newest file of a directory was written, or, if it is empty, the directory itself."""
     times: list[datetime] = [path.fs.modified(file) for file in path.fs.find(path.path) or [path.path]]
     return max(times)
 
 
 class RetentionConfig(dg.Config):
-    """How many days to keep, RETENTION_DAYS if left out, 0 for all of them; and a switch that deletes nothing."""
+    """How many days to keep (default: RETENTION_DAYS; 0 keeps everything), and whether only to count."""
 
     days: int | None = Field(default=None, ge=0)
     dry_run: bool = False
@@ -150,33 +150,33 @@ class RetentionConfig(dg.Config):
 
 @dg.op(out=dg.Out(dg.Nothing))
 def delete_old_runs(context: dg.OpExecutionContext, config: RetentionConfig) -> None:
-    """Delete runs, their events and files, and ticks, that are old; and directories of runs that there are not."""
+    """Delete old runs with their events and files, old ticks, and old directories without a run."""
     days = int(os.getenv("RETENTION_DAYS") or "30") if config.days is None else config.days
     if days == 0:
-        context.log.info("All is kept: RETENTION_DAYS is 0")
+        context.log.info("Everything is kept: RETENTION_DAYS is 0")
         return
     clean_up = CleanUp(context, datetime.now(UTC) - timedelta(days=days), dry_run=config.dry_run)
-    context.log.info(f"Old is what ended before {clean_up.before:%Y-%m-%d %H:%M} UTC, {days} days ago")
+    context.log.info(f"Deleting what ended before {clean_up.before:%Y-%m-%d %H:%M} UTC, {days} days ago")
     clean_up.delete_runs()
     clean_up.delete_orphans()
     clean_up.delete_ticks()
     context.log.info(str(clean_up))
     if clean_up.count["failed"]:
-        raise dg.Failure("Some directories could not be deleted; the log names them", metadata={**clean_up.count})
+        raise dg.Failure("Some directories could not be deleted; see the log", metadata={**clean_up.count})
     context.add_output_metadata({"dry_run": config.dry_run, "days": days, **clean_up.count})
 
 
 # With an executor of its own, it works whatever executor your definitions name for all jobs.
 @dg.job(config={"ops": {"delete_old_runs": {"config": {"dry_run": False}}}}, executor_def=dg.in_process_executor)
 def retention_job() -> None:
-    """Delete what is older than RETENTION_DAYS."""
+    """Delete everything older than RETENTION_DAYS."""
     delete_old_runs()
 
 
 every_night = dg.ScheduleDefinition(
     name="every_night",
     job=retention_job,
-    cron_schedule="40 3 * * *",  # at 3:40
+    cron_schedule="40 3 * * *",  # every night at 3:40
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )

@@ -231,7 +231,7 @@ def test_a_viewer_sees_runs_and_launches_none(edge: Published) -> None:
 @pytest.mark.parametrize(
     ("name", "password", "role", "said"),
     [
-        ("", "long enough a password", "", "Say whom"),
+        ("", "long enough a password", "", "NAME is missing"),
         ("../alice", "long enough a password", "", "A name has"),
         ("alice bob", "long enough a password", "", "A name has"),
         ("alice\nbob", "long enough a password", "", "A name has"),
@@ -283,7 +283,7 @@ def test_make_user_asks_for_the_password_without_echo(edge: Published) -> None:
     )
     os.close(theirs)
     shown = b""
-    for prompt in (b"Password for erin: ", b"Once more: "):
+    for prompt in (b"Password for erin: ", b"Repeat it: "):
         while prompt not in shown:
             shown += os.read(terminal, 1024)
         os.write(terminal, b"typed by hand\n")
@@ -305,7 +305,7 @@ def test_passwords_are_hashed_and_in_no_log(edge: Published) -> None:
 
 
 def test_without_logins_the_edge_does_not_start(edge: Published) -> None:
-    with pytest.raises(ContainerError, match=r"Nobody could log in\. Name someone: make user NAME=alice"):
+    with pytest.raises(ContainerError, match=r"There is no login yet.* make user NAME=alice"):
         edge.engine.containers.run(f"{edge.project}-edge", remove=True)
 
 

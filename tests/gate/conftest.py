@@ -15,9 +15,7 @@ import docker
 import pytest
 import yaml
 
-from tests.edge.published import Published
 from tests.gate.engine import FakeEngine
-from tests.stack import deployed
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "project-user_code"
@@ -148,11 +146,3 @@ def open_gate(tmp_path: Path) -> Iterator[Callable[..., tuple[Gate, FakeEngine]]
     for gate, engine in opened:
         gate.stop()
         engine.close()
-
-
-@pytest.fixture(scope="session")
-def edge(docker_engine: None) -> Iterator[Published]:
-    """Yield a stack that is published, with logins."""
-    edge = Published()
-    with deployed(edge):
-        yield edge
