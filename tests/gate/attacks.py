@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tests.gate.engine import EXITED, FOREIGN, OTHER, OWN
 
 MARK = "hostile-mark"  # stands where a log must not repeat it
-V = "/v1.41"
+V = "/v0.00"  # stands for the version that the gate speaks, and is as long
 LOGS = "logs?stderr=1&stdout=1&timestamps=0&follow=0&tail=20"  # the one query that is answered
 
 
@@ -566,50 +566,51 @@ def engine() -> Iterator[Attack]:
     yield Attack("images, volumes, networks, swarm", "volume on /", http("POST", f"{V}/volumes/create", mount))
 
 
-def paths(body: dict[str, Any]) -> Iterator[Attack]:
+def paths(body: dict[str, Any], version: str) -> Iterator[Attack]:
     """Other ways to write the path, the query, the version and the method."""
     content = json.dumps(body).encode()
     for path in (
-        *("/containers/create", "/v1.40/containers/create", "/v1.24/containers/create", "/v1.44/containers/create"),
+        "/containers/create",
+        *(f"/v{other}/containers/create" for other in ("1.24", "1.40", "1.41", "1.44") if other != version),
         *(
-            "/v1.041/containers/create",
-            "/v1.41.0/containers/create",
-            "/v1x41/containers/create",
-            "/V1.41/containers/create",
+            f"/v{version.replace('.', '.0')}/containers/create",
+            f"{V}.0/containers/create",
+            f"/v{version.replace('.', 'x')}/containers/create",
+            f"/V{version}/containers/create",
         ),
         *(
             "/v/containers/create",
-            "//v1.41/containers/create",
-            "/v1.41//containers/create",
-            "/v1.41/containers//create",
+            f"/{V}/containers/create",
+            f"{V}//containers/create",
+            f"{V}/containers//create",
         ),
         *(
-            "/v1.41/containers/create/",
-            "/v1.41/./containers/create",
-            "/v1.41/x/../containers/create",
-            "/v1.41/containers/Create",
+            f"{V}/containers/create/",
+            f"{V}/./containers/create",
+            f"{V}/x/../containers/create",
+            f"{V}/containers/Create",
         ),
         *(
-            "/v1.41/containers/%63reate",
-            "/v1.41%2fcontainers/create",
-            "/v1.41/containers/create%00",
-            "/v1.41/containers/create%3f",
+            f"{V}/containers/%63reate",
+            f"{V}%2fcontainers/create",
+            f"{V}/containers/create%00",
+            f"{V}/containers/create%3f",
         ),
         *(
-            "/v1.41/containers/create?name=postgres",
-            "/v1.41/containers/create?",
-            "/v1.41/containers/create?platform=linux",
+            f"{V}/containers/create?name=postgres",
+            f"{V}/containers/create?",
+            f"{V}/containers/create?platform=linux",
         ),
         *(
-            "/v1.41/containers/create#x",
-            "/v1.41/containers/create;x",
-            "/v1.41\\containers\\create",
-            "v1.41/containers/create",
+            f"{V}/containers/create#x",
+            f"{V}/containers/create;x",
+            f"{V}\\containers\\create",
+            f"{V[1:]}/containers/create",
         ),
         *(
-            "http://engine/v1.41/containers/create",
-            "unix:///v1.41/containers/create",
-            "/v1.41/containers/create\t",
+            f"http://engine{V}/containers/create",
+            f"unix://{V}/containers/create",
+            f"{V}/containers/create\t",
             "*",
         ),
         "/" + "a" * 9000,
@@ -627,7 +628,7 @@ def paths(body: dict[str, Any]) -> Iterator[Attack]:
         "/version%00",
         "/Version",
         "/version;x",
-        "/v1.41/version",
+        f"{V}/version",
     ):
         yield Attack("paths and versions", path, http("GET", path))
     stop = f"{V}/containers/{OWN}/stop"
@@ -794,10 +795,11 @@ def stop_door(body: dict[str, Any]) -> Iterator[Attack]:
         yield Attack("launching at the wrong door", name, raw, "stop")
 
 
-def attacks(body: dict[str, Any]) -> list[Attack]:
-    """List all attacks, each of them once, made from the body that the launcher sends."""
+def attacks(body: dict[str, Any], version: str) -> list[Attack]:
+    """List all attacks, each of them once, made from the body that the launcher sends to this version of the API."""
     made = [
         *(*fields(body), *environment(body), *labels(body), *json_tricks(body), *containers(), *powers(), *engine()),
-        *(*paths(body), *smuggling(body), *slow_and_huge(body), *stop_door(body)),
+        *(*paths(body, version), *smuggling(body), *slow_and_huge(body), *stop_door(body)),
     ]
-    return list({(attack.raw, attack.door): attack for attack in made}.values())
+    real = (attack._replace(raw=attack.raw.replace(V.encode(), f"/v{version}".encode())) for attack in made)
+    return list({(attack.raw, attack.door): attack for attack in real}.values())

@@ -18,6 +18,7 @@ import yaml
 from tests.gate.engine import FakeEngine
 
 ROOT = Path(__file__).parents[2]
+GATE = [sys.executable, "-m", "gate"]
 IMAGE = "project-user_code"
 TAGGED = f"{IMAGE}:1a2b3c4d5e6f-dirty-0a1b2c3d"
 RUN_ID = "01234567-89ab-cdef-0123-456789abcdef"
@@ -31,29 +32,32 @@ def description(project: str = "project") -> str:
     return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", lambda found: found[2] or project, str(text))
 
 
+def settings(directory: Path, engine: str, most: str = "4", project: str = "project") -> dict[str, str]:
+    """Return the environment of a gate that keeps all it has in a directory."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "deploy"),
+        "ENGINE_SOCKET": engine,
+        "GATE_SOCKETS": str(directory),
+        "GATE_STATE": str(directory / "state"),
+        "PROJECT": project,
+        "MAX_CONCURRENT_RUNS": most,
+    }
+
+
 class Gate:
     """The gate as a process of its own, with its doors in a directory."""
 
     def __init__(
-        self, directory: Path, engine: str, runs: dict[str, str], most: str = "4", owner: str = "project"
+        self, directory: Path, engine: str, runs: dict[str, str], most: str = "4", project: str = "project"
     ) -> None:
         """Start it in front of the engine with this socket."""
         self.doors = {name: directory / name / "docker.sock" for name in ("launch", "stop")}
-        for door in self.doors.values():
-            door.parent.mkdir(exist_ok=True)
+        for path in (directory / "launch", directory / "stop", directory / "state"):
+            path.mkdir(exist_ok=True)
         self.log = directory / "gate.log"
-        self.command = [
-            sys.executable,
-            str(ROOT / "deploy/gate/gate.py"),
-            *(part for run in runs.items() for part in run),
-        ]
-        self.environment = {
-            **os.environ,
-            "ENGINE_SOCKET": engine,
-            "GATE_SOCKETS": str(directory),
-            "OWNER": owner,
-            "MAX_CONCURRENT_RUNS": most,
-        }
+        self.command = [*GATE, *(part for run in runs.items() for part in run)]
+        self.environment = settings(directory, engine, most, project)
         self.start()
 
     def start(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-OWNER = "deployable-dagster.gate"
+LABEL = "deployable-dagster.gate"
 OWN, EXITED, FOREIGN, OTHER = ("a1" * 32, "a2" * 32, "b1" * 32, "c1" * 32)
 SECRET = "the-secret-of-a-container"
 PRINTED = b"\x01\0\0\0\0\0\0\x05last\n"  # as the engine frames a line of stdout
@@ -43,10 +43,10 @@ class FakeEngine:
         self.closed = False
         self.lock = threading.Lock()
         self.containers: dict[str, dict[str, Any]] = {}
-        self.add(OWN, {OWNER: "project"}, "running")
-        self.add(EXITED, {OWNER: "project"}, "exited", code=137)
+        self.add(OWN, {LABEL: "project"}, "running")
+        self.add(EXITED, {LABEL: "project"}, "exited", code=137)
         self.add(FOREIGN, {}, "running")
-        self.add(OTHER, {OWNER: "another-project"}, "running")
+        self.add(OTHER, {LABEL: "another-project"}, "running")
         self.server = Server(self.socket, Handler)
         self.server.engine = self
         threading.Thread(target=self.server.serve_forever, args=[0.05], daemon=True).start()
@@ -93,7 +93,7 @@ class FakeEngine:
                 id_ = f"{len(self.requests):064x}"
                 self.add(id_, request.json.get("Labels") or {}, "created")
             return 201, {"Id": id_, "Warnings": None}
-        found = re.fullmatch("/containers/([^/]+)(/json|/start|/stop|/wait|/logs|/rename|)", path)
+        found = re.fullmatch("/containers/([^/]+)(/json|/start|/stop|/wait|/logs|)", path)
         container = self.containers.get(found[1]) if found else None
         if not found or not container:
             return 404, {"message": "page not found"}
@@ -108,9 +108,6 @@ class FakeEngine:
                 self.hiccups -= 1
                 raise ConnectionError
             return 200, {"StatusCode": container["State"]["ExitCode"]}
-        if found[2] == "/rename":
-            container["Name"] = "/" + query["name"][0]
-            return 204, None
         time.sleep(self.delay)
         if request.method == "DELETE":
             if container["State"]["Status"] == "running":

@@ -16,47 +16,55 @@ from urllib.parse import unquote_plus
 
 import docker
 import pytest
-from gate import gate as gatekeeper
+from gate import reaper
+from gate.engine import Engine
+from gate.runs import Runs
 
-from tests.gate.attacks import MARK, Attack, attacks, create
+from tests.gate.attacks import MARK, Attack, attacks, http
 from tests.gate.conftest import ARGUMENTS, IMAGE, LAUNCHED_ENV, RUN_ID, TAGGED, Gate, description, launch
-from tests.gate.engine import EXITED, FOREIGN, OTHER, OWN, OWNER, PRINTED, SECRET, FakeEngine, Request
+from tests.gate.engine import EXITED, FOREIGN, LABEL, OTHER, OWN, PRINTED, SECRET, FakeEngine, Request
 
 # Families of create requests that are to be refused, not just launched as described.
 REFUSED = {"privilege", "limits", "mounts", "namespaces", "images", "commands", "environment", "labels", "JSON tricks"}
 OpenGate = Callable[..., tuple[Gate, FakeEngine]]
 
 
-@pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Return the body of the create request that docker-py makes for the launcher."""
-    engine = FakeEngine(tmp_path_factory.mktemp("plain"))
+def asked_for(directory: Path, version: str) -> dict[str, Any]:
+    """Return the body of the create request that docker-py makes for the launcher in this version of the API."""
+    engine = FakeEngine(directory, version)
     launch(docker.DockerClient(f"unix://{engine.socket}", version="auto"), description())
     engine.close()
     return dict(next(request for request in engine.requests if request.path.endswith("/create")).json)
 
 
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return asked_for(tmp_path_factory.mktemp("plain"), "1.41")
+
+
 def run_container(asked: dict[str, Any]) -> dict[str, Any]:
     """Return the one body that may reach the engine."""
-    return {**asked, "Labels": {**asked["Labels"], OWNER: "project"}}
+    return {**asked, "Labels": {**asked["Labels"], LABEL: "project"}}
 
 
-def is_harmless(request: Request, asked: dict[str, Any]) -> bool:
+def is_harmless(request: Request, asked: dict[str, Any], version: str) -> bool:
     """Tell whether the engine may receive this from a gate under attack."""
+    prefix, slash, path = unquote_plus(request.path).removeprefix("/").partition("/")
+    if prefix + slash != f"v{version}/":
+        return False
     if request.method == "GET":
-        ours = '/v1.41/containers/json?all=1&filters={"label": ["deployable-dagster.gate=project"], "status": '
-        path = unquote_plus(request.path)
-        inspect = re.fullmatch(r"/v1\.41/containers/[0-9a-f]{64}/json", path)
+        ours = 'containers/json?all=1&filters={"label": ["deployable-dagster.gate=project"], "status": '
+        inspect = re.fullmatch("containers/[0-9a-f]{64}/json", path)
         return not request.body and bool(inspect or path.startswith(ours))
     try:
-        return request[:2] == ("POST", "/v1.41/containers/create") and request.json == run_container(asked)
+        return (request.method, path) == ("POST", "containers/create") and request.json == run_container(asked)
     except (ValueError, RecursionError):
         return False
 
 
-def judge(attack: Attack, answer: bytes, received: list[Request], asked: dict[str, Any]) -> list[str]:
+def judge(attack: Attack, answer: bytes, received: list[Request], asked: dict[str, Any], version: str) -> list[str]:
     """List what an attack achieved."""
-    harm = [f"the engine received {request}"[:300] for request in received if not is_harmless(request, asked)]
+    harm = [f"the engine received {request}"[:300] for request in received if not is_harmless(request, asked, version)]
     if attack.family in REFUSED and not answer.startswith(b"HTTP/1.1 4"):
         harm.append(f"it was not refused: {answer[:100]!r}")
     if SECRET.encode() in answer or PRINTED in answer:
@@ -66,22 +74,29 @@ def judge(attack: Attack, answer: bytes, received: list[Request], asked: dict[st
 
 
 def send_all(
-    list_: list[Attack], send: Callable[[bytes, str], bytes], engine: FakeEngine, asked: dict[str, Any]
+    list_: list[Attack],
+    send: Callable[[bytes, str], bytes],
+    engine: FakeEngine,
+    asked: dict[str, Any],
+    version: str = "1.41",
 ) -> dict[str, list[str]]:
     """Send one attack after the other; return what those achieved that achieved anything."""
     succeeded = {}
     for attack in list_:
         before = len(engine.requests)
         answer = send(attack.raw, attack.door)
-        if harm := judge(attack, answer, engine.requests[before:], asked):
+        if harm := judge(attack, answer, engine.requests[before:], asked, version):
             succeeded[f"{attack.family}: {attack.name}"] = harm
     return succeeded
 
 
+@pytest.mark.parametrize("version", ["1.41", "1.44"])
 def test_no_attack_gets_through(
-    gate: Gate, engine: FakeEngine, asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    version: str, open_gate: OpenGate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    all_ = sorted(attacks(asked), key=lambda attack: attack.family)
+    gate, engine = open_gate(most="1000", newest=version)
+    asked = asked_for(tmp_path, version)
+    all_ = sorted(attacks(asked, version), key=lambda attack: attack.family)
     table: list[tuple[str, int, int]] = []
     succeeded: dict[str, list[str]] = {}
     for family, members in groupby(all_, key=lambda attack: attack.family):
@@ -90,14 +105,14 @@ def test_no_attack_gets_through(
             before = len(engine.requests)
             with ThreadPoolExecutor(len(list_)) as pool:
                 list(pool.map(lambda attack: gate.send(attack.raw, attack.door), list_))
-            harm = [r for r in engine.requests[before:] if not is_harmless(r, asked)]
+            harm = [r for r in engine.requests[before:] if not is_harmless(r, asked, version)]
             through = {family: [str(r)[:300] for r in harm]} if harm else {}
         else:
-            through = send_all(list_, gate.send, engine, asked)
+            through = send_all(list_, gate.send, engine, asked, version)
         succeeded |= through
         table.append((family, len(list_), len(through)))
     with capsys.disabled():
-        print("\n\nattacks: tried / let through")
+        print(f"\n\nattacks, API {version}: tried / let through")
         for family, tried, through_count in [*table, ("all", len(all_), len(succeeded))]:
             print(f"  {family:40} {tried:4} {through_count:4}")
     assert not succeeded
@@ -123,7 +138,7 @@ def test_the_judge_convicts(tmp_path: Path, asked: dict[str, Any]) -> None:
             except (BrokenPipeError, ConnectionResetError, TimeoutError):  # of what waits for a container's end
                 return b""
 
-    list_ = attacks(asked)
+    list_ = attacks(asked, "1.41")
     assert len(send_all(list_, send, engine, asked)) > 0.8 * len(list_)
 
 
@@ -148,7 +163,7 @@ def test_what_differs_from_run_to_run_arrives(open_gate: OpenGate, asked: dict[s
     arguments: dict[str, Any] = {**ARGUMENTS, "name": 'Ünï\u2028"\\', "list": [1, 1.5, None, True, {"a": {}}]}
     env = [f"{pair}=ü \n'\"" for pair in asked["Env"]]
     body = {**asked, "Cmd": ["dagster", "api", "resume_run", json.dumps(arguments)], "Env": env[::-1]}
-    assert gate.send(create(body)).startswith(b"HTTP/1.1 201 ")
+    assert gate.send(http("POST", "/v1.41/containers/create", json.dumps(body).encode())).startswith(b"HTTP/1.1 201 ")
     received = engine.requests[-1].json
     assert received["Cmd"][:3] == ["dagster", "api", "resume_run"]
     assert json.loads(received["Cmd"][3]) == arguments
@@ -265,29 +280,30 @@ def test_the_last_lines_of_one_that_died_are_told_at_the_door_for_launching(gate
 def test_a_run_container_is_removed_after_its_end(
     end: str, hiccups: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gatekeeper, "KEPT", 0.1)
-    monkeypatch.setattr(gatekeeper, "UNREAD", 1)
+    monkeypatch.setattr(reaper, "KEEP_ENDED", 0.1)
+    monkeypatch.setattr(reaper, "KEEP_UNREAD", 1)
     engine = FakeEngine(tmp_path)
+    (state_directory := tmp_path / "state").mkdir()
     engine.hiccups = hiccups
     state = engine.containers[OWN]["State"]
     state["ExitCode"] = 0 if end == "well" else 137
 
     async def live_and_die() -> float:
-        keeper = gatekeeper.Gate(engine.socket, "project", 4)
-        async with keeper.session:
-            await keeper.negotiate()
-            keeper.attend(OWN)
-            burial = keeper.burials[OWN]
+        async with Engine(engine.socket, "project") as client:
+            runs = Runs(client, reaper.Reaper(client, state_directory), {}, 4)
+            runs.reaper.track(OWN)
+            removal = runs.reaper.tasks[OWN]
             await asyncio.sleep(0.3)
-            assert not burial.done()
+            assert not removal.done()
             if end == "stopped":
-                await keeper.stop(b"", OWN, "1")
+                await runs.stop(b"", OWN, "1")
             state["Status"] = "exited"
             died = time.monotonic()
             if end == "died, read":
-                await keeper.logs(b"", OWN)
-            await burial
-            assert not keeper.burials
+                await runs.logs(b"", OWN)
+            await removal
+            assert not runs.reaper.tasks
+            assert not list(state_directory.iterdir())
             return time.monotonic() - died
 
     with ThreadPoolExecutor() as thread:  # this one has the browser's event loop
@@ -300,23 +316,25 @@ def test_a_run_container_is_removed_after_its_end(
 
 
 def test_a_restarted_gate_knows_whose_last_lines_were_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gatekeeper, "KEPT", 0.1)
+    monkeypatch.setattr(reaper, "KEEP_ENDED", 0.1)
     engine = FakeEngine(tmp_path)
+    (state := tmp_path / "state").mkdir()
+    (state / "of-one-that-is-gone").touch()
     engine.containers[OWN]["State"].update(Status="exited", ExitCode=137)
 
     async def read_and_restart() -> None:
         for restarted in (False, True):
-            keeper = gatekeeper.Gate(engine.socket, "project", 4)
-            async with keeper.session:
-                await keeper.negotiate()
-                await keeper.take_over()
+            async with Engine(engine.socket, "project") as client:
+                runs = Runs(client, reaper.Reaper(client, state), {}, 4)
+                await runs.reaper.take_over()
                 if restarted:
-                    await keeper.burials[EXITED]
-                    assert list(keeper.burials) == [OWN]  # for a day
+                    await runs.reaper.tasks[EXITED]
+                    assert list(runs.reaper.tasks) == [OWN]  # for a day
                 else:
-                    await keeper.logs(b"", EXITED)
-                for burial in keeper.burials.values():
-                    burial.cancel()
+                    await runs.logs(b"", EXITED)
+                    assert [mark.name for mark in state.iterdir()] == [EXITED]
+                for task in runs.reaper.tasks.values():
+                    task.cancel()
 
     with ThreadPoolExecutor() as thread:  # this one has the browser's event loop
         thread.submit(asyncio.run, asyncio.wait_for(read_and_restart(), 10)).result()
@@ -358,8 +376,8 @@ def test_a_container_is_started_once_even_by_twenty_at_once(open_gate: OpenGate)
 
 def test_a_container_that_nobody_started_is_removed_in_the_end(open_gate: OpenGate) -> None:
     gate, engine = open_gate()
-    engine.add("e" * 64, {OWNER: "project"}, "created", created=time.time() - 3600)
-    engine.add("f" * 64, {OWNER: "another-project"}, "created", created=time.time() - 3600)
+    engine.add("e" * 64, {LABEL: "project"}, "created", created=time.time() - 3600)
+    engine.add("f" * 64, {LABEL: "another-project"}, "created", created=time.time() - 3600)
     fresh = launch(gate.client(), description())
     launch(gate.client(), description())
     assert "e" * 64 not in engine.containers

@@ -2,16 +2,15 @@
 
 import copy
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gate import gate
+from gate import description as descriptions
+from gate.template import Template
 
-from tests.gate.conftest import IMAGE, ROOT, description
+from tests.gate.conftest import GATE, IMAGE, description, settings
 from tests.gate.engine import FakeEngine
 
 MISSING = object()
@@ -33,7 +32,7 @@ def changed(key: str, value: Any) -> str:
 
 
 def test_ours_is_safe() -> None:
-    variables, network, kwargs = gate.check(description())
+    variables, network, kwargs = descriptions.check(description())
     assert "PGPASSFILE" in variables
     assert network == "project_runs"
     assert kwargs["user"] == "1000"
@@ -58,7 +57,7 @@ def test_ours_is_safe() -> None:
     ],
 )
 def test_safe(key: str, value: Any) -> None:
-    gate.Template(IMAGE, changed(key, value), "1.44")
+    Template(IMAGE, changed(key, value), "1.44")
 
 
 @pytest.mark.parametrize(
@@ -151,7 +150,7 @@ def test_safe(key: str, value: Any) -> None:
 )
 def test_unsafe(key: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf'(add|change|remove) "{key}":'):
-        gate.Template(IMAGE, changed(key, value), "1.41")
+        Template(IMAGE, changed(key, value), "1.41")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +164,7 @@ def test_unsafe(key: str, value: Any) -> None:
 )
 def test_not_a_description(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - it may be JSON's own
-        gate.Template(IMAGE, text, "1.41")
+        Template(IMAGE, text, "1.41")
 
 
 def test_all_lines_to_change_are_named_at_once() -> None:
@@ -175,7 +174,7 @@ def test_all_lines_to_change_are_named_at_once() -> None:
         .replace('"read_only": true,', "")
     )
     with pytest.raises(ValueError, match="change") as raised:
-        gate.check(text)
+        descriptions.check(text)
     assert str(raised.value).splitlines() == [
         '  add "read_only": true',
         '  change "user": "root", into the like of "user": "1000", the number of a user other than root',
@@ -186,15 +185,10 @@ def test_all_lines_to_change_are_named_at_once() -> None:
 def start(tmp_path: Path, text: str, most: str = "4") -> str:
     """Start a gate that does not open; return what it says."""
     engine = FakeEngine(tmp_path)
-    environment = {
-        **os.environ,
-        "ENGINE_SOCKET": engine.socket,
-        "GATE_SOCKETS": str(tmp_path),
-        "OWNER": "x",
-        "MAX_CONCURRENT_RUNS": most,
-    }
-    command = [sys.executable, str(ROOT / "deploy/gate/gate.py"), IMAGE, text]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    environment = settings(tmp_path, engine.socket, most)
+    done = subprocess.run(
+        [*GATE, IMAGE, text], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
     engine.close()
     assert done.returncode == 1
     assert not done.stdout
@@ -215,8 +209,7 @@ def test_the_gate_stays_shut_without_a_limit(tmp_path: Path, most: str) -> None:
 
 
 def test_the_gate_stays_shut_without_an_engine(tmp_path: Path) -> None:
-    environment = {**os.environ, "ENGINE_SOCKET": str(tmp_path / "none"), "OWNER": "x", "MAX_CONCURRENT_RUNS": "4"}
-    command = [sys.executable, str(ROOT / "deploy/gate/gate.py"), IMAGE, description()]
+    environment, command = settings(tmp_path, str(tmp_path / "none")), [*GATE, IMAGE, description()]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
     assert done.stderr.startswith("The gate stays shut. No Docker engine answers: ")
     assert done.returncode == 1

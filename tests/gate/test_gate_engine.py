@@ -15,7 +15,7 @@ import pytest
 
 from tests.gate.attacks import attacks
 from tests.gate.conftest import Gate, description, launch
-from tests.gate.engine import FOREIGN, OWN, OWNER, FakeEngine
+from tests.gate.engine import FOREIGN, LABEL, OWN, FakeEngine
 
 BASE = "python:3.13-slim-trixie"
 PROJECT_LABEL = "com.docker.compose.project"
@@ -36,7 +36,7 @@ class Deployment(NamedTuple):
     def runs(self) -> list[Any]:
         """List all run containers."""
         return list(
-            self.engine.containers.list(all=True, filters={"label": f"{OWNER}={self.project}"}, ignore_removed=True)
+            self.engine.containers.list(all=True, filters={"label": f"{LABEL}={self.project}"}, ignore_removed=True)
         )
 
     def clear(self) -> None:
@@ -63,7 +63,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     engine.images.build(fileobj=io.BytesIO(file.encode()), tag=image, rm=True)
     network = engine.networks.create(f"{project}_runs")
     directory = tmp_path_factory.mktemp("gate")
-    gate = Gate(directory, "/var/run/docker.sock", {image: description(project)}, owner=project)
+    gate = Gate(directory, "/var/run/docker.sock", {image: description(project)}, project=project)
     made = Deployment(project, image, engine, gate)
     yield made
     gate.stop()
@@ -81,7 +81,7 @@ def test_a_run_container_is_what_the_description_says(deployment: Deployment) ->
     real = deployment.engine.containers.get(container.id)
     host, config = real.attrs["HostConfig"], real.attrs["Config"]
     project = deployment.project
-    assert config["Labels"][OWNER] == project
+    assert config["Labels"][LABEL] == project
     assert config["User"] == "1000"
     assert (host["CapDrop"], host["CapAdd"], host["Privileged"], host["ReadonlyRootfs"]) == (["ALL"], None, False, True)
     assert (host["Memory"], host["CpuQuota"], host["PidsLimit"]) == (2 << 30, 200_000, 512)
@@ -118,14 +118,13 @@ def test_no_attack_leaves_a_trace(deployment: Deployment, tmp_path: Any) -> None
     deployment.launch(docker.DockerClient(f"unix://{plain.socket}", version="auto"))
     asked = next(request.json for request in plain.requests if request.path.endswith("/create"))
     plain.close()
-    # At an engine of another version the paths differ in it.
-    version = f"/v{gate.client().api.version(api_version=False)['ApiVersion']}/".encode()
+    version = gate.client().api.version(api_version=False)["ApiVersion"]
     tried = 0
-    for attack in attacks(asked):
+    for attack in attacks(asked, version):
         # Those that may end with one's own container stopped, or a good one created, are for the recording engine.
         if attack.family in ("slow and huge", "smuggling"):
             continue
-        raw = attack.raw.replace(b"/v1.41/", version).replace(FOREIGN.encode(), str(foreign.id).encode())
+        raw = attack.raw.replace(FOREIGN.encode(), str(foreign.id).encode())
         gate.send(raw.replace(OWN.encode(), own.id.encode()), attack.door)
         tried += 1
     assert tried > 600
@@ -175,7 +174,7 @@ def test_each_code_location_has_limits_of_its_own(deployment: Deployment, tmp_pa
         deployment.image: description(deployment.project),
         second: description(deployment.project).replace('"mem_limit": "2g"', '"mem_limit": "64m"'),
     }
-    gate = Gate(tmp_path, "/var/run/docker.sock", texts, owner=deployment.project)
+    gate = Gate(tmp_path, "/var/run/docker.sock", texts, project=deployment.project)
     try:
         memory = []
         for image, text in texts.items():
@@ -191,7 +190,7 @@ def test_each_code_location_has_limits_of_its_own(deployment: Deployment, tmp_pa
 
 
 def test_latency(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
-    """Report what the gate adds to each call."""
+    """What the gate adds to a call is less than 100 ms before the real engine."""
     clients = {"engine": deployment.engine, "gate": deployment.gate.client()}
     took: dict[tuple[str, str], list[float]] = {}
     for name in list(clients) * 5:
@@ -208,7 +207,9 @@ def test_latency(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> 
                     call
                 ]()
             took.setdefault((call, name), []).append((time.perf_counter() - began) * 1000)
+    medians = {call: [statistics.median(took[call, name]) for name in clients] for call, _ in took}
     with capsys.disabled():
-        print("\n\nmilliseconds (median, here and now): engine, gate")
-        for call in ("version", "create", "inspect", "start", "stop"):
-            print(f"  {call:10}", *(f"{statistics.median(took[call, name]):7.1f}" for name in clients))
+        print("\n\nmilliseconds (median): engine, gate")
+        for call, (engines, gates) in medians.items():
+            print(f"  {call:10} {engines:7.1f} {gates:7.1f}")
+    assert max(gates - engines for engines, gates in medians.values()) < 100, medians
