@@ -16,9 +16,8 @@ prepare() {
   export IMAGE_TAG
 }
 
-postgres_major() {
-  local tag=${postgres##*postgres:}
-  echo "${tag%%[!0-9]*}"
+postgres_major() { # of the image that is built next
+  sed -n 's/^FROM postgres:\([0-9]*\).*/\1/p' deploy/postgres/Dockerfile
 }
 
 # Print the files that an image can get and git does not track, or all of them without git, each with its checksum.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Exit with 0 if the named service answers, with an error otherwise. The names stand at the end.
+"""Exit with 0 if the named service is healthy, with an error otherwise. The names stand at the end.
 
-Dagster's own commands for this load all of Dagster: 1.3 to 2.1 s of CPU a time, against 0.2 s at most here.
+Dagster's own commands for this load all of Dagster: 1.3 to 2.1 s of CPU each time, against at most 0.2 s here.
 """
 
 import sys
@@ -10,7 +10,7 @@ from pathlib import Path
 
 TIMEOUT = 4  # seconds
 LATE = 35  # seconds, for a heartbeat of the daemon
-NOT_ITS_FAULT = 75  # the exit code that does not get the service killed; see docker-compose.yml
+NOT_ITS_FAULT = 75  # the exit code for which deploy/container/check does not kill the service
 
 
 def dagit() -> None:
@@ -25,11 +25,11 @@ def dagit() -> None:
 
 
 def daemon() -> None:
-    """Look in the database whether every thread of the running daemon left its heartbeat.
+    """Look in the database for the heartbeat of every thread of the running daemon.
 
-    One is due every 30 s; the scheduler's, which sleeps from minute to minute, every 60 s. A thread alone may be late
-    for as long as a sensor may take, 60 s; if all are late, the process hangs. While the database is away, and until
-    the threads had time to find that it is back, they cannot be judged.
+    One is due every 30 s; the scheduler's, which sleeps from minute to minute, every 60 s. One thread may be late, as
+    when a sensor takes long; if all are late, the process hangs. While the database is down, and until the threads had
+    time to reconnect, they cannot be judged.
     """
     import psycopg2
 
@@ -59,7 +59,7 @@ def daemon() -> None:
 
 
 def gate() -> None:
-    """Look, through the gate, for a container that the engine does not have: all the way there and back."""
+    """Ask through the gate for a container that the engine does not have: all the way there and back."""
     import json
     import socket
     from http.client import HTTPConnection, HTTPResponse
@@ -78,8 +78,8 @@ def gate() -> None:
         sys.exit(f"instead of 404 the gate answered {status}")
 
 
-def check_code(name: str) -> Path:
-    """Make the gRPC health check of the code server at this socket; return the socket's path."""
+def check_code(name: str) -> None:
+    """Make the gRPC health check of the code server at the socket of this name."""
     path = Path(f"/run/user_code/{name}.sock")
     if not path.exists():  # the imports below take a core from what is starting
         sys.exit(f"{path} is not there yet")
@@ -91,26 +91,17 @@ def check_code(name: str) -> Path:
         answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=TIMEOUT)  # type: ignore[attr-defined]
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         sys.exit(f"the code server is not serving: {answer}")
-    return path
 
 
 def user_code() -> None:
-    """Check this container's own code server; at its first success, have the others ask it.
-
-    While two run, the one that came up last is asked. The other can then stop, and nobody waits (deploy/operate).
-    """
+    """Check this container's own code server."""
     import socket
 
-    own = check_code(socket.gethostname())
-    if not Path("/dev/shm/up").exists():
-        link = own.with_suffix(".new")
-        link.unlink(missing_ok=True)
-        link.symlink_to(own.name)
-        link.replace(own.with_name("grpc.sock"))
+    check_code(socket.gethostname())
 
 
 def code_location() -> None:
-    """Check the code server that is asked, from another container than its own."""
+    """Check the code server that clients connect to, from any container."""
     check_code("grpc")
 
 

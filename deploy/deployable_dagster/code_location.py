@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from deployable_dagster import retention
+from deployable_dagster import retention, startup
 
 LazyDefinitions: type = type(dg.definitions(lambda: dg.Definitions()))  # noqa: PLW0108 - Dagster looks at its signature
 
@@ -56,3 +56,6 @@ else:
     def definitions() -> dg.Definitions:
         """Return your definitions and the nightly clean-up."""
         return dg.Definitions.merge(load(user_module), retention.defs)
+
+
+startup.collect_as_usual()

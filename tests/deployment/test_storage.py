@@ -1,4 +1,4 @@
-"""Connections to Postgres: kept where that pays, made anew when they broke, and not piling up."""
+"""The storage: connections are pooled and replaced when they broke; the end of a run shows only once it is recorded."""
 
 import pytest
 
@@ -6,10 +6,11 @@ from tests.stack import Deployment
 
 # Uses ten storages, counts the connections they keep, breaks those, and uses the storages again.
 USE_BREAK_USE = """
-import os, psycopg2, storage
+import os, psycopg2
+from deployable_dagster import storage
 os.environ["PGAPPNAME"] = "kept"
-config = {"postgres_url": "postgresql+psycopg2://?plugin=kept"}
-storages = [storage.DagsterPostgresStorage.from_config_value(None, config) for _ in range(10)]
+config = {"postgres_url": "postgresql+psycopg2://?plugin=pooled"}
+storages = [storage.PostgresStorage.from_config_value(None, config) for _ in range(10)]
 for each in storages:
     each.run_storage.get_runs(limit=1)
 with psycopg2.connect(application_name="counts").cursor() as cursor:
@@ -37,3 +38,20 @@ def test_a_run_connects_a_few_times_and_not_for_each_of_its_events(deployment: D
     assert deployment.finish(run_id) == "SUCCESS"
     events = len(deployment.events(run_id))
     assert sessions() - before < events, "of all services and runs meanwhile"
+
+
+# Prints how many ends of runs the daemon's retries are shown: an hour ago, and in an hour.
+SHOWN = """
+import time, dagster as dg
+now = time.time()
+with dg.DagsterInstance.get() as instance:
+    read = instance.event_log_storage.get_logs_for_all_runs_by_log_id
+    for moment in (now - 3600, now + 3600):
+        time.time = lambda: moment
+        print(len(read(after_cursor=-1, dagster_event_type={dg.DagsterEventType.RUN_SUCCESS}, limit=1)))
+"""
+
+
+def test_the_end_of_a_run_is_hidden_from_retries_until_it_is_recorded(deployment: Deployment) -> None:
+    assert deployment.finish(deployment.launch()) == "SUCCESS"
+    assert deployment.run_in("dagster-daemon", "python", "-c", SHOWN).decode().split() == ["0", "1"]

@@ -24,7 +24,7 @@ def run_ids(faulty: Faulty) -> dict[str, str]:
         ("out_of_memory", ["RUN_MEMORY", "Exit code of its container: 137", "about to take all memory"]),
         ("vanished", ["Exit code of its container: 0"]),
         ("stillborn", ["45 seconds to start", "Exit code of its container: 3", "the entry point is broken"]),
-        ("stuck", ["45 seconds to start", "It still ran, and was killed", "the entry point waits"]),
+        ("stuck", ["45 seconds to start", "It was still running, and was killed", "the entry point waits"]),
         ("broken", ["a_package_that_is_missing"]),
         ("endless", ["maximum runtime of 10 seconds"]),
         ("deaf", ["maximum runtime of 10 seconds"]),
