@@ -49,7 +49,7 @@ test: .venv/installed ## All tests; those of the deployment need a Docker engine
 	$(BIN)/pytest
 
 test-faults: .venv/installed ## Break everything that can break, and account for every run: some hours
-	$(BIN)/pytest tests/faults tests/operations -m "not soak"
+	$(BIN)/pytest tests/faults tests/commands -m "not soak"
 
 soak: .venv/installed ## Launch, tick and break at random for HOURS=1.5; SEED=… repeats the faults of another soak
 	$(BIN)/pytest tests/faults/test_soak.py -m soak -s
