@@ -1,4 +1,4 @@
-"""How outputs are kept: texts as text files. Everything else goes through Dagster's default, pickles."""
+"""How outputs are stored: texts as text files. All others use Dagster's default, pickles."""
 
 import os
 
@@ -7,20 +7,20 @@ from upath import UPath
 
 
 class TextIOManager(dg.UPathIOManager):
-    """Keeps each text at `<base path>/<run id>/<output name>.txt`, UTF-8, exactly as it is."""
+    """Stores each text at `<base path>/<run id>/<output name>.txt`, in UTF-8, unchanged."""
 
     extension = ".txt"
 
     def get_op_output_relative_path(self, context: dg.InputContext | dg.OutputContext) -> UPath:
-        """Return `<run id>/<output name>`, of the run that made the output."""
+        """Return `<run id>/<output name>` of the run that produced the output."""
         output = context.upstream_output if isinstance(context, dg.InputContext) else context
         assert output is not None
         return UPath(output.run_id, output.name)
 
     def dump_to_path(self, context: dg.OutputContext, obj: object, path: UPath) -> None:
-        """Write the text all at once, so that a killed run leaves no half file. TypeError unless it is a `str`."""
+        """Write the text atomically, so that a killed run leaves no partial file. TypeError unless it is a `str`."""
         if not isinstance(obj, str):
-            raise TypeError(f"{type(self).__name__} keeps str, but {context.name} is {type(obj).__name__}")
+            raise TypeError(f"{type(self).__name__} stores str, but {context.name} is {type(obj).__name__}")
         content = obj.encode()
         partial = path.with_name(f".{path.name}.partial")
         try:
@@ -36,14 +36,14 @@ class TextIOManager(dg.UPathIOManager):
         )
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> str:
-        """Read the text back. FileNotFoundError names the path if it is gone."""
+        """Return the text. FileNotFoundError, with the path, if it was deleted."""
         return path.read_bytes().decode()
 
 
 class TextIOManagerFactory(dg.ConfigurableIOManagerFactory[TextIOManager]):
-    """Makes a `TextIOManager`. Left out, `base_path` is the variable DATA_PATH, or `data`.
+    """Creates a `TextIOManager`. `base_path` defaults to the variable DATA_PATH, or to `data`.
 
-    A base path is a directory, or a URL that fsspec knows, its package installed: `s3://bucket/prefix`, `gs://…`.
+    It is a directory, or a URL whose fsspec package is installed, such as `s3://bucket/prefix` or `gs://…`.
     """
 
     base_path: str | None = None

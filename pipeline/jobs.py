@@ -20,14 +20,14 @@ def clean_string_graph() -> None:
 
 clean_string_job = clean_string_graph.to_job(
     name="clean_string_job",
-    # What the Launchpad opens with, and what a run gets wherever its own config is silent.
+    # The Launchpad opens with this config, and a run uses it for everything that its own config leaves out.
     config=dg.RunConfig(
         ops={
             "get_string": GetStringConfig(data_key="1"),
             "normalize_string": NormalizeStringConfig(norm="upper"),
             "clean_string": CleanStringConfig(),
         },
-        # The ops share the run's process; `multiprocess: {}` gives each its own, which costs more than these ops do.
+        # All ops share the run's process. `multiprocess: {}` gives each its own, which costs more than these ops do.
         execution={"config": {"in_process": {}}},
     ),
 )

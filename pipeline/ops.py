@@ -16,13 +16,13 @@ class GetStringConfig(dg.Config):
     data_key: Literal["1", "2"]
 
 
-# An external system can fail for a moment: the op is retried after 1, 2 and 4 s.
+# The connection may fail for a moment, so the op is retried after 1, 2 and 4 s.
 @dg.op(
     out={"sent": dg.Out(io_manager_key="text_io_manager")},
     retry_policy=dg.RetryPolicy(max_retries=3, delay=1, backoff=dg.Backoff.EXPONENTIAL),
 )
 def get_string(context: dg.OpExecutionContext, config: GetStringConfig, connection: Connection) -> str:
-    """Pick a sentence from the source that `connection` stands for."""
+    """Pick a sentence from the system behind `connection`."""
     state = "with credentials" if connection.value else "without credentials"
     context.log.info("Picked sentence %s over the connection, %s", config.data_key, state)
     return SENTENCES[config.data_key]
@@ -52,7 +52,7 @@ def normalize_string(config: dict[str, Any]) -> dict[str, Any]:
 
 
 class CleanStringConfig(dg.Config):
-    """Free-form settings, for a model in place of the regular expression."""
+    """Free-form settings, for a model that would replace the regular expression."""
 
     hyperparams: dict[str, Any] = {}
 

@@ -1,4 +1,4 @@
-"""What the ops reach outside for."""
+"""The external systems that the ops use."""
 
 import os
 
@@ -6,7 +6,7 @@ import dagster as dg
 
 
 class Connection(dg.ConfigurableResource[str]):
-    """Stands for a database connection. Left out, `credentials` is the variable CONNECTION_CREDENTIALS, or empty."""
+    """Stands for a database connection. `credentials` defaults to the variable CONNECTION_CREDENTIALS, or to none."""
 
     credentials: str | None = None
 

@@ -1,4 +1,4 @@
-"""When the job runs by itself."""
+"""When the job is launched automatically."""
 
 import dagster as dg
 
@@ -12,6 +12,6 @@ from pipeline.jobs import clean_string_job
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def every_minute(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """Run once a minute; the run key makes sure that one tick never makes two runs."""
+    """Launch one run a minute; the run key ensures that a tick never launches two."""
     date = context.scheduled_execution_time.strftime("%Y-%m-%d %H:%M:%S")
     return dg.RunRequest(run_key=date, tags={"date": date})

@@ -69,6 +69,13 @@ def test_the_readme_names_the_port_that_is_published() -> None:
     assert f"127.0.0.1:${{DAGIT_PORT:-{port}}}:" in COMPOSE
 
 
+def test_the_figures_in_the_readme_are_those_that_were_measured() -> None:
+    measured = found(r"(?<![\d.])\d+(?:\.\d+)?", Path("docs/performance.md").read_text())
+    claimed = found(r"(\d+(?:\.\d+)?) (?:s|MiB|MB)\b", section("## Why not Dagster's own example", README))
+    assert len(claimed) == 8
+    assert claimed <= measured
+
+
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_links_lead_to_files_and_headings(page: Path) -> None:
     broken = []
