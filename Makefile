@@ -1,63 +1,68 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# What runs without Docker keeps its records, in SQLite files, here.
-LOCAL := DAGSTER_HOME=$(CURDIR)/local
+# Without Docker, Dagster keeps its records here, in SQLite files.
+LOCAL := DAGSTER_HOME="$(CURDIR)/local" VIRTUAL_ENV="$(CURDIR)/.venv"
 
-.PHONY: help local dev up deploy upgrade backup restore down logs user test test-faults soak check audit bench format lock
+.PHONY: help local dev up deploy upgrade backup restore put get down logs user test test-faults soak check audit bench format lock update
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-local: .venv/installed local/dagster.yaml ## Run the job once without Docker, and show what it wrote
-	$(LOCAL) $(BIN)/dagster job execute -m pipeline -j clean_string_job
-	@echo && for text in $$(ls -td data/*/ | head -n 1)*.txt; do echo "$$text: $$(cat $$text)"; done
-	@echo && find data local -type f | sort
+local: .venv/installed local/dagster.yaml ## Run a job without Docker, and show the files it wrote; JOB=… names one
+	@$(LOCAL) deploy/commands/local "$$JOB"
 
-dev: .venv/installed local/dagster.yaml ## Dagit and the schedule without Docker, on http://localhost:3000
-	$(LOCAL) $(BIN)/dagster dev -m pipeline --port $${DAGIT_PORT:-3000}
+dev: .venv/installed local/dagster.yaml ## Dagit and schedules without Docker, on http://localhost:3000
+	$(LOCAL) $(BIN)/dg dev --port $(or $(DAGIT_PORT),$(shell sed -n 's/^ *DAGIT_PORT=[" ]*\([0-9]*\).*/\1/p' .env 2>/dev/null),3000)
 
 up: ## Build, start, wait until healthy, print the address
 	@deploy/commands/up
 
-deploy: ## Replace your code under load; what does not load is refused
+deploy: ## Replace your code while runs are in progress; code that does not load is rejected
 	@deploy/commands/deploy
 
-upgrade: ## Back up, then replace everything by what is checked out; put back the old if that fails
+upgrade: ## Back up, then replace every service by the version checked out; roll back on failure
 	@deploy/commands/upgrade
 
-backup: ## Copy the database, data, storage and the secret into backups/, while runs go on
+backup: ## Copy the database, data, storage and the secret into backups/, while runs are in progress
 	@deploy/commands/backup
 
 restore: ## Replace everything by a backup: make restore BACKUP=backups/…
 	@deploy/commands/restore "$$BACKUP"
 
-down: ## Stop and remove every container, runs in flight too; volumes stay
-	docker compose stop dagster-daemon gate # which launch and remove run containers meanwhile
+put: ## Copy a file or directory to the volume data, where runs see it: make put FROM=… TO=…
+	@deploy/commands/put "$$FROM" $(if $(TO),"$$TO")
+
+get: ## Copy a file or directory from the volume data: make get FROM=… TO=…
+	@deploy/commands/get "$$FROM" $(if $(TO),"$$TO")
+
+down: ## Stop and remove every container, those of runs too; volumes stay
+	docker compose stop dagster-daemon gate # they launch and remove run containers
 	docker compose down --remove-orphans
 
 logs: ## Follow the logs of all services
 	docker compose logs --follow --tail 50
 
-user: ## Name who may log in where Dagit is published: make user NAME=alice [ROLE=viewer]
+user: ## Add a login for the published Dagit, or change its password: make user NAME=alice [ROLE=viewer]
 	@docker compose --profile edge run --rm --no-deps $$([ -t 0 ] || echo --no-TTY) edge user "$$NAME" "$$ROLE"
 	@[ -z "$$(docker compose --profile edge ps --quiet --status running edge)" ] || \
 		docker compose --profile edge exec --no-TTY edge caddy reload --config /etc/caddy/Caddyfile
 
-test: .venv/installed ## All tests; those of the deployment need a Docker engine
+test: .venv/installed ## Run all tests but the long ones; those of the deployment need a Docker engine
 	@command -v chromium >/dev/null || $(BIN)/playwright install chromium
 	$(BIN)/pytest
 
-test-faults: .venv/installed ## Break everything that can break, and account for every run: some hours
+test-faults: .venv/installed ## Inject every fault, and account for every run: takes hours
 	$(BIN)/pytest tests/faults tests/commands -m "not soak"
 
-soak: .venv/installed ## Launch, tick and break at random for HOURS=1.5; SEED=… repeats the faults of another soak
+soak: .venv/installed ## Inject faults at random for HOURS=1.5; SEED=… repeats those of an earlier soak
 	$(BIN)/pytest tests/faults/test_soak.py -m soak -s
 
-check: .venv/installed ## Lint, format, types; Dockerfiles, compose file, workflows, shell scripts
+check: .venv/installed local/dagster.yaml ## Lint, format, types, definitions; Dockerfiles, compose file, workflows, shell scripts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(LOCAL) $(BIN)/dg check defs
 	$(BIN)/hadolint Dockerfile.* deploy/*/Dockerfile .ci/stand-ins/*.Dockerfile
 	$(BIN)/yamllint --strict .
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
@@ -76,13 +81,11 @@ format: .venv/installed ## Format the Python code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --upgrade \
-	--custom-compile-command 'make lock'
+lock: .venv/installed ## Lock the packages that pyproject.toml asks for into requirements/; other versions stay
+	@deploy/commands/lock
 
-lock: .venv/installed ## Compile pyproject.toml into requirements/, with the newest versions it allows
-	$(COMPILE) --python-version 3.11 --group dev --output-file requirements/dev.txt
-	for image in dagster gate user_code; do $(COMPILE) --python-version 3.13 --group $$image \
-		--constraint requirements/dev.txt --output-file requirements/$$image.txt || exit; done
+update: .venv/installed ## Lock the newest version of every package that pyproject.toml allows
+	@deploy/commands/lock --upgrade
 
 local/dagster.yaml:
 	@mkdir -p local

@@ -111,11 +111,15 @@ prune() {
   done
 }
 
-# Run a script on a volume, in a container that has nothing else. A log would be a second copy of what it prints.
+require_volume() {
+  docker volume inspect "${project}_$1" >/dev/null 2>&1 || fail "$project has no volume $1 yet: start it with make up"
+}
+
+# Run a script on a volume, as root or as user $run_as, in a container that has nothing else. A log would be a second copy of what it prints.
 with_volume() { # the volume, the script, its arguments
   local volume=$1 script=$2
   shift 2
-  docker run --rm --interactive --network none --log-driver none --read-only --security-opt no-new-privileges \
+  docker run --rm --interactive --user "${run_as:-0}" --network none --log-driver none --read-only --security-opt no-new-privileges \
     --cap-drop ALL --cap-add CHOWN --cap-add DAC_OVERRIDE --cap-add FOWNER --cap-add SETGID --cap-add SETUID \
     --volume "${project}_$volume:/volume" --workdir /volume --entrypoint bash "$postgres" -euc "$script" bash "$@"
 }
