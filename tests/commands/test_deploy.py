@@ -1,11 +1,13 @@
-"""`make up` and `make deploy`: images tagged with the commit, code replaced under load."""
+"""`make up`, `deploy`, `put` and `get`: images tagged with the commit, code replaced under load, files copied."""
 
 import io
+import os
 import re
 import threading
 import time
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,11 +103,12 @@ def test_a_deploy_under_load_loses_and_doubles_nothing(checkout: Checkout) -> No
     assert checkout.sql(failed) == "0"
 
 
-def test_code_that_does_not_load_is_refused_and_nothing_changes(checkout: Checkout) -> None:
+@pytest.mark.parametrize("command", ["up", "deploy"])
+def test_code_that_does_not_load_is_refused_and_nothing_changes(command: str, checkout: Checkout) -> None:
     before, old = others(checkout), checkout.container("user_code").id
     latest = checkout.engine.images.get(f"{checkout.project}-user_code:latest").id
     checkout.edit("pipeline/jobs.py", "import dagster as dg", "import dagster as dg\nimport no_such_module")
-    refused = checkout.try_("deploy")
+    refused = checkout.try_(command)
     checkout.edit("pipeline/jobs.py", "\nimport no_such_module", "")
     assert refused.returncode != 0
     assert "No module named 'no_such_module'" in refused.stdout
@@ -113,6 +116,38 @@ def test_code_that_does_not_load_is_refused_and_nothing_changes(checkout: Checko
     assert (others(checkout), checkout.container("user_code").id) == (before, old)
     assert checkout.engine.images.get(f"{checkout.project}-user_code:latest").id == latest
     assert checkout.finish(checkout.launch()) == "SUCCESS"
+
+
+def test_a_run_that_the_gate_would_reject_is_refused_and_nothing_changes(checkout: Checkout) -> None:
+    before, old = others(checkout), checkout.container("user_code").id
+    checkout.edit("docker-compose.yml", '_data:/data",', '_data:/data", "/etc:/host",')
+    refused = checkout.try_("up")
+    checkout.edit("docker-compose.yml", '_data:/data", "/etc:/host",', '_data:/data",')
+    assert refused.returncode != 0
+    assert 'change "volumes"' in refused.stdout
+    assert "Refused: runs cannot be started as described; the reason is above." in refused.stdout
+    assert (others(checkout), checkout.container("user_code").id) == (before, old)
+    assert checkout.finish(checkout.launch()) == "SUCCESS"
+
+
+def test_files_get_onto_the_volume_where_runs_see_them_and_back(checkout: Checkout, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a b.csv").write_text("1,2\n")
+    os.chmod(tmp_path / "in/a b.csv", 0o600)
+    checkout.make("put", f"FROM={tmp_path}/in", "TO=seeds/today")
+    checkout.make("put", f"FROM={tmp_path}/in/a b.csv", "TO=/data/seeds/one.csv")
+    found = "find seeds -printf '%p %U\n' | sort"
+    assert checkout.in_volume("data", found).splitlines() == [
+        "seeds 1000",
+        "seeds/one.csv 1000",
+        "seeds/today 1000",
+        "seeds/today/a b.csv 1000",
+    ]
+    checkout.make("get", "FROM=/data/seeds", f"TO={tmp_path}/out")
+    checkout.make("get", "FROM=seeds/one.csv", f"TO={tmp_path}/one.csv")
+    assert (tmp_path / "out/today/a b.csv").read_text() == (tmp_path / "one.csv").read_text() == "1,2\n"
+    assert "The volume data has no absent." in checkout.try_("get", "FROM=absent").stdout
+    assert "Name a file or directory to copy" in checkout.try_("put", "FROM=absent").stdout
 
 
 def test_a_server_that_does_not_get_healthy_is_refused_and_the_old_one_goes_on(checkout: Checkout) -> None:

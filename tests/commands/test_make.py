@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -79,6 +80,100 @@ def test_local_sets_itself_up_and_runs_the_job(checkout: Path) -> None:
     run_id = text.parent.name
     for path in (f"data/{run_id}/sent.txt", f"local/storage/{run_id}/compute_logs/", f"local/history/runs/{run_id}.db"):
         assert f"\n{path}" in done.stdout
+
+
+ASSETS = """
+import dagster as dg
+
+@dg.asset
+def numbers(): return [1, 2]
+
+@dg.job
+def first(): pass
+
+@dg.job
+def second(): pass
+
+defs = dg.Definitions(assets=[numbers], jobs=JOBS)
+"""
+
+
+@pytest.fixture
+def other(checkout: Path, tmp_path: Path) -> Path:
+    """Return a checkout that has the packages installed, to change what is in pipeline/."""
+    other = tmp_path / "with a space"
+    shutil.copytree(checkout, other, ignore=shutil.ignore_patterns(".venv"))
+    (other / ".venv").symlink_to(sys.prefix)
+    shutil.rmtree(other / "pipeline")
+    (other / "pipeline").mkdir()
+    return other
+
+
+@pytest.mark.parametrize(
+    ("jobs", "job", "says"),
+    [
+        ("[]", "", "Materialized value numbers."),
+        (
+            "[first, second]",
+            "",
+            "Your code has several jobs; name one, such as make local JOB=first. It has: first second",
+        ),
+        ("[first, second]", "second", 'Finished execution of run for "second"'),
+    ],
+)
+def test_local_runs_what_there_is(jobs: str, job: str, says: str, other: Path) -> None:
+    (other / "pipeline/__init__.py").write_text(ASSETS.replace("JOBS", jobs))
+    done = make("-o", ".venv/installed", "local", f"JOB={job}", cwd=other)
+    assert says in done.stderr
+    assert (done.returncode == 0) == ("several" not in says)
+    assert "supersede" not in done.stderr
+    assert "virtual environment" not in done.stderr
+
+
+def test_dev_listens_where_dotenv_says(other: Path) -> None:
+    def command(*variables: str) -> str:
+        return make("-n", "-o", ".venv/installed", "dev", *variables, cwd=other).stdout
+
+    assert "dg dev --port 3000\n" in command()
+    (other / ".env").write_text('# DAGIT_PORT=1\nRUN_PIDS=2\nDAGIT_PORT="3123" # mine\n')
+    assert "dg dev --port 3123\n" in command()
+    assert "dg dev --port 3124\n" in command("DAGIT_PORT=3124")
+
+
+def test_lock_adds_and_update_upgrades(other: Path) -> None:
+    (other / ".venv").unlink()
+    (other / ".venv/bin").mkdir(parents=True)
+    uv = other / ".venv/bin/uv"
+    uv.write_text("""#!/bin/sh
+echo "$@" >>uv
+until [ "$1" = --output-file ]; do shift; done
+echo new==1 >>"$2"
+""")
+    uv.chmod(0o755)
+    locked = (other / "requirements/gate.txt").read_text()
+    for target, upgrades in {"lock": False, "update": True}.items():
+        done = make("-o", ".venv/installed", target, cwd=other)
+        assert (done.returncode, done.stdout) == (0, "> new==1\n")
+        calls = (other / "uv").read_text().splitlines()
+        assert len(calls) == 4
+        assert all(call.endswith(" --upgrade") == upgrades for call in calls)
+        (other / "uv").unlink()
+    assert (other / "requirements/gate.txt").read_text() == locked + "new==1\n" * 2
+
+
+def test_a_conflict_reads_as_a_sentence_and_locks_nothing(other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = (other / "pyproject.toml").read_text()
+    conflict = 'user_code = [\n    "six<1",\n    "six>1",'
+    (other / "pyproject.toml").write_text(project.replace("user_code = [", conflict, 1))
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    before = {path: path.read_text() for path in (other / "requirements").iterdir()}
+    done = make("-o", ".venv/installed", "lock", cwd=other)
+    assert done.returncode != 0
+    assert (
+        "Because you require six<1 and six>1, we can conclude that your requirements are unsatisfiable." in done.stderr
+    )
+    assert "Nothing was locked: uv found no versions for the group 'dev' of pyproject.toml" in done.stderr
+    assert {path: path.read_text() for path in (other / "requirements").iterdir()} == before
 
 
 def test_dev_serves_dagit_and_runs_the_schedule(checkout: Path, dagit: str) -> None:
