@@ -246,3 +246,43 @@ def test_backup_and_restore_need_no_gnu_tools(clone: Path, posix: Path) -> None:
     )
     (clone / "backups/one/manifest").write_text("dagster 1.0\n")
     assert "Refused: backups/one is damaged" in run(clone, restore, str(posix), DOCKER).stderr
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "command"),
+    [
+        ("Dockerfile.user_code", "python -c 'import pipeline, deployable_dagster.code_location'"),
+        ("Dockerfile.dagster", "python -c 'import deployable_dagster.launcher' && cat *.yaml"),
+        ("deploy/gate/Dockerfile", "python -c 'import gate.server'"),
+        ("deploy/edge/Dockerfile", "cat /etc/caddy/Caddyfile"),
+    ],
+)
+def test_containers_can_read_the_files_of_a_checkout_with_umask_077(
+    dockerfile: str, command: str, docker_engine: None, tmp_path: Path
+) -> None:
+    for name in git(ROOT, "ls-files").splitlines():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name, follow_symlinks=False)
+    for path in {*tmp_path.rglob("*")} - {*(tmp_path / "requirements").iterdir()}:  # so that the build cache holds
+        path.chmod(0o700 if path.is_dir() or os.access(path, os.X_OK) else 0o600)
+    image = f"dd-test-umask-{tmp_path.name.lower()}"
+    subprocess.run(["docker", "build", "--quiet", "--tag", image, "--file", dockerfile, "."], cwd=tmp_path, check=True)
+    try:
+        run = [
+            "docker",
+            "run",
+            "--rm",
+            "--cap-drop",
+            "ALL",
+            "--network",
+            "none",
+            "--entrypoint",
+            "sh",
+            image,
+            "-ec",
+            command,
+        ]
+        done = subprocess.run(run, capture_output=True, text=True, check=False)
+    finally:
+        subprocess.run(["docker", "rmi", "--force", image], check=True, stdout=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
