@@ -152,9 +152,9 @@ def test_files_get_onto_the_volume_where_runs_see_them_and_back(checkout: Checko
 
 def test_a_server_that_does_not_get_healthy_is_refused_and_the_old_one_goes_on(checkout: Checkout) -> None:
     old = checkout.container("user_code").id
-    checkout.edit("Dockerfile.user_code", "exec dagster api grpc", "exec dagster api nonsense")
+    checkout.edit("deploy/container/serve-user-code", "exec dagster api grpc", "exec dagster api nonsense")
     refused = checkout.try_("deploy")
-    checkout.edit("Dockerfile.user_code", "exec dagster api nonsense", "exec dagster api grpc")
+    checkout.edit("deploy/container/serve-user-code", "exec dagster api nonsense", "exec dagster api grpc")
     assert refused.returncode != 0
     assert "No such command 'nonsense'" in refused.stdout
     assert "Refused: the new user_code does not become healthy" in refused.stdout
