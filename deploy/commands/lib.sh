@@ -96,6 +96,28 @@ explain() {
   done >&2
 }
 
+# Give the images of the running services, as `roll_back` needs it, one tag: the one of user_code, which may have been
+# deployed last and alone. Set `old` to it; to nothing if there is nothing to go back to.
+keep_old() {
+  local kind container
+  container=$(containers user_code | sed -n 1p)
+  old=
+  [ -n "$container" ] || return 0
+  old=$(docker inspect --format '{{.Config.Image}}' "$container")
+  old=${old##*:}
+  for kind in dagit:dagster gate:gate edge:edge; do
+    container=$(containers "${kind%:*}")
+    [ -z "$container" ] || docker tag "$(docker inspect --format '{{.Image}}' "$container")" "$project-${kind#*:}:$old"
+  done
+}
+
+roll_back() {
+  echo "The new version does not become healthy; the reason is above. Rolling back." >&2
+  export IMAGE_TAG=$old
+  docker compose config --services | grep -vxE 'postgres|migrate' |
+    xargs docker compose up --detach --no-deps --no-build --wait
+}
+
 # Later commands without IMAGE_TAG, such as a plain `docker compose up`, must use the same images.
 tag_latest() {
   local image

@@ -150,15 +150,22 @@ def test_files_get_onto_the_volume_where_runs_see_them_and_back(checkout: Checko
     assert "Name a file or directory to copy" in checkout.try_("put", "FROM=absent").stdout
 
 
-def test_a_server_that_does_not_get_healthy_is_refused_and_the_old_one_goes_on(checkout: Checkout) -> None:
-    old = checkout.container("user_code").id
+@pytest.mark.parametrize("command", ["up", "deploy"])
+def test_a_server_that_does_not_get_healthy_is_refused_and_the_old_one_goes_on(
+    command: str, checkout: Checkout
+) -> None:
+    old, image = checkout.container("user_code").id, checkout.image("user_code")
     checkout.edit("deploy/container/serve-user-code", "exec dagster api grpc", "exec dagster api nonsense")
-    refused = checkout.try_("deploy")
+    refused = checkout.try_(command)
     checkout.edit("deploy/container/serve-user-code", "exec dagster api nonsense", "exec dagster api grpc")
     assert refused.returncode != 0
     assert "No such command 'nonsense'" in refused.stdout
-    assert "Refused: the new user_code does not become healthy" in refused.stdout
-    assert checkout.container("user_code").id == old
+    if command == "deploy":
+        assert "Refused: the new user_code does not become healthy" in refused.stdout
+        assert checkout.container("user_code").id == old
+    else:
+        assert re.search(r"Nothing is new: \S+ runs \w+ as before\.", refused.stdout)
+        assert checkout.image("user_code") == image
     assert checkout.finish(checkout.launch()) == "SUCCESS"
 
 
