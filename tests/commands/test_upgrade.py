@@ -82,7 +82,7 @@ def test_an_upgrade_keeps_all_history(old: Checkout) -> None:
     old.switch_schedules_off()
     before, files = history(old), old.files()
     said = old.make("upgrade")
-    assert re.search(rf"Upgraded {old.project} from \w+ to \w+ in \d+ s; the backup before it: backups/", said)
+    assert re.search(rf"Upgraded {old.project} from \w+ to \w+ in \d+ s\. Backup made before: backups/", said)
     assert (history(old), old.files()) == (before, files)
     (locked,) = re.findall(r"^dagster==(\S+)", Path("requirements/dagster.txt").read_text(), re.MULTILINE)
     assert version(old) == locked
