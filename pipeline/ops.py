@@ -51,16 +51,20 @@ def normalize_string(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "norm": config["norm"].lower()}
 
 
-class CleanStringConfig(dg.Config):
+class Hyperparams(dg.PermissiveConfig):
     """Free-form settings, for a model that would replace the regular expression."""
 
-    hyperparams: dict[str, Any] = {}
+
+class CleanStringConfig(dg.Config):
+    """The settings of the model, any that it may have."""
+
+    hyperparams: Hyperparams = Hyperparams()
 
 
 @dg.op(out={"sent_clean": dg.Out(io_manager_key="text_io_manager")})
 def clean_string(context: dg.OpExecutionContext, config: CleanStringConfig, sent_norm: str) -> str:
     """Replace each character that is neither a word character nor white space with one space."""
-    context.log.info("Cleaning with %d hyperparameters", len(config.hyperparams))
+    context.log.info("Cleaning with %d hyperparameters", len(config.hyperparams.model_extra or {}))
     sent_clean = re.sub(r"[^\w\s]", " ", sent_norm)
     print(sent_clean)  # shows in Dagit under stdout
     return sent_clean
