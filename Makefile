@@ -56,7 +56,7 @@ test-faults: .venv/installed ## Inject every fault, and account for every run: t
 	$(BIN)/pytest tests/faults tests/commands -m "not soak"
 
 soak: .venv/installed ## Inject faults at random for HOURS=1.5; SEED=… repeats those of an earlier soak
-	$(BIN)/pytest tests/faults/test_soak.py -m soak -s
+	$(BIN)/pytest -m soak -s
 
 check: .venv/installed local/dagster.yaml ## Lint, format, types, definitions; Dockerfiles, compose file, workflows, shell scripts
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""`python -m bench`: measure, print the table, write the figures and the picture, remove everything."""
+"""`python -m bench`: measure, print the table, write every sample and the picture, remove everything."""
 
 import argparse
 import json
@@ -10,10 +10,11 @@ import time
 from collections.abc import Sequence
 
 from bench.report import picture, results, table
-from bench.rows import LAUNCH, REPOSITORY, ROWS, Bench, Line, progress
+from bench.rows import LAUNCH, ROWS, Bench, Line, progress
+from tests.stack import ROOT
 
-# A generous limit for the short bench, so that it fails only when something is wrong.
-QUICK_REACH = 0.6
+# The short bench fails only when something is wrong, so its target is generous.
+QUICK_TARGET = 0.6
 
 
 def rows(names: str) -> list[str]:
@@ -24,20 +25,20 @@ def rows(names: str) -> list[str]:
 
 
 def verdict(lines: Sequence[Line]) -> int:
-    """Return 1, and say why, if a launch is slower than the short bench allows."""
-    slow = [line for line in lines if line.what == LAUNCH and line.result > QUICK_REACH]
+    """Return 1, and print why, if a launch misses the target of the short bench."""
+    slow = [line for line in lines if line.what == LAUNCH and line.result > QUICK_TARGET]
     for line in slow:
-        progress(f"{line.what}: {line.result:.2f} of the reference's, above {QUICK_REACH}")
+        progress(f"{line.what}: {line.result:.2f} of the baseline, above {QUICK_TARGET}")
     return int(bool(slow))
 
 
 def main() -> int:
-    """Return 1 if the short bench finds a launch slower than its limit."""
+    """Return 1 if a launch misses the target of the short bench."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rows", type=rows, default=list(ROWS), help="some of: " + ", ".join(ROWS))
-    parser.add_argument("--quick", action="store_true", help="few samples, and fail if a launch is slow")
+    parser.add_argument("--quick", action="store_true", help="take few samples, and fail if a launch is slow")
     arguments = parser.parse_args()
-    # Ctrl-C and `kill` alike end in the clean-up, in the background too, where a shell has Ctrl-C ignored.
+    # Clean up on Ctrl-C and on `kill`. Started in the background, a shell would have Ctrl-C ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
 
@@ -48,18 +49,18 @@ def main() -> int:
             for name in arguments.rows:
                 lines += ROWS[name](bench)
     except KeyboardInterrupt:
-        progress("interrupted; all that was started is removed")
+        progress("interrupted; everything is removed")
         return 130
     minutes = (time.monotonic() - started) / 60
     print(table(lines))
     print(f"\n{os.cpu_count()} cores, {platform.system()} {platform.release()}, {minutes:.0f} minutes")
-    files = {REPOSITORY / "bench/results/latest.json": json.dumps(results(lines), indent=1) + "\n"}
+    file = ROOT / "bench/results/latest.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(results(lines), indent=1) + "\n")
+    progress(f"written: {file.relative_to(ROOT)}")
     if "launch" in arguments.rows and not arguments.quick:
-        files[REPOSITORY / "docs/images/launch.svg"] = picture(bench.runs)
-    for file, text in files.items():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        progress(f"written: {file.relative_to(REPOSITORY)}")
+        picture(bench.runs).savefig(ROOT / "docs/images/launch.svg")
+        progress("written: docs/images/launch.svg")
     return verdict(lines) if arguments.quick else 0
 
 

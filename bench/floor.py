@@ -1,4 +1,4 @@
-"""The least a run can be: Dagster and the pipeline imported, the job executed in this process, events in Postgres."""
+"""The least a run can do: import Dagster and the pipeline, execute the job in this process, events in Postgres."""
 
 import dagster as dg
 

@@ -1,7 +1,6 @@
-"""The rows of the table: what is measured, how, and how far it should reach."""
+"""The rows of the table: what is measured, how, and the target."""
 
 import random
-import shutil
 import statistics
 import subprocess
 import sys
@@ -15,14 +14,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
-import docker
+from bench.deployments import MULTIPROCESS, Baseline, Measured, Run
+from tests.stack import copy_checkout
 
-from bench.deployments import MULTIPROCESS, Deployment, Run
-
-REPOSITORY = Path(__file__).parent.parent
 LAUNCH = "launch to SUCCESS"
-BASE_IMAGE = "python:3.13-slim-trixie"
-# What Dagit asks for its list of runs and the numbers on its tabs, and for the page of one.
+# The queries of Dagit for its list of runs with the counts on the tabs, and for the page of a run.
 RUNS_PAGE = """
 {
   runsFeedOrError(limit: 30, view: ROOTS) { ... on RunsFeedConnection { cursor hasMore results {
@@ -50,37 +46,37 @@ query ($id: ID!) {
 
 
 def progress(message: str) -> None:
-    """Say on stderr what has just been measured."""
+    """Print on stderr what has just been measured."""
     print(f"{datetime.now():%H:%M:%S} {message}", file=sys.stderr, flush=True)
 
 
 @dataclass
 class Line:
-    """One line of the table. With a `reference` its reach is a ratio, without one a figure of its own."""
+    """One line of the table. With a baseline the target is a ratio, without one it is in the line's unit."""
 
     what: str
     unit: str
-    reach: float
+    target: float
     ours: list[float]
-    reference: list[float] = field(default_factory=list)
+    baseline: list[float] = field(default_factory=list)
     quantile: float = 0.5
 
     def typical(self, samples: list[float]) -> float:
-        """Return the quantile that the line is about: the median, unless it says otherwise."""
+        """Return the quantile that the line compares: the median, unless it says otherwise."""
         if self.quantile == 0.5:
             return statistics.median(samples)
         return sorted(samples)[min(int(self.quantile * len(samples)), len(samples) - 1)]
 
     @property
     def result(self) -> float:
-        """What is held against the reach."""
+        """What is compared with the target."""
         typical = self.typical(self.ours)
-        return typical / self.typical(self.reference) if self.reference else typical
+        return typical / self.typical(self.baseline) if self.baseline else typical
 
     @property
-    def reached(self) -> bool:
-        """Whether it is."""
-        return self.result <= self.reach
+    def met(self) -> bool:
+        """Whether the result meets the target."""
+        return self.result <= self.target
 
 
 @dataclass
@@ -96,32 +92,21 @@ class Bench:
     """Both deployments, and what several rows share. Everything is removed at the end."""
 
     def __init__(self, *, quick: bool, ticking: bool) -> None:
-        """Measure often enough for a table; or, `quick`, only for a verdict. `ticking` lets the schedule run beside."""
+        """Take enough samples for a table or, if `quick`, for a verdict; with `ticking`, the schedule runs too."""
         self.quick = quick
         self.ticking = ticking
         self.ticking_since = datetime.now(UTC)
 
     def __enter__(self) -> Self:
-        """Copy the repository, for the bench edits it, and build both deployments from the copy."""
+        """Copy the checkout, because the bench edits it, and build both deployments from the copy."""
         with ExitStack() as stack:
-            self.client = docker.from_env(timeout=60)
             self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-            listed = subprocess.run(
-                ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-                cwd=REPOSITORY,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            for name in filter(lambda name: (REPOSITORY / name).is_file(), listed.stdout.splitlines()):
-                (self.directory / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(REPOSITORY / name, self.directory / name)
-            ours = Deployment("ours", self.directory, "docker-compose.yml", self.client)
-            reference = Deployment("reference", self.directory, "bench/reference/docker-compose.yml", self.client)
-            self.ours, self.reference = stack.enter_context(ours), stack.enter_context(reference)
+            copy_checkout(self.directory)
+            self.ours, self.baseline = Measured(self.directory), Baseline(self.directory)
             for one in self.both:
                 progress(f"build {one.name}")
-                one.compose("build")
+                stack.callback(one.remove)
+                one.build()
             self.stack = stack.pop_all()
         return self
 
@@ -131,25 +116,25 @@ class Bench:
         self.stack.close()
 
     @property
-    def both(self) -> tuple[Deployment, Deployment]:
-        """Ours, then the reference."""
-        return self.ours, self.reference
+    def both(self) -> tuple[Measured, Measured]:
+        """Our deployment, then the baseline."""
+        return self.ours, self.baseline
 
     def gap(self) -> None:
-        """Wait for a random time, so that nothing locks to a tick; and keep away from the schedule's runs."""
+        """Wait for a random time, so that launches do not fall into step with ticks; avoid the schedule's runs."""
         time.sleep(random.uniform(0, 5))
         if self.ticking and not 7 <= (second := time.time() % 60) < 44:
             time.sleep((67 - second) % 60)
 
     @cached_property
     def alone(self) -> dict[str, list[Alone]]:
-        """Start each deployment alone, from nothing, and watch it do nothing."""
-        samples: dict[str, list[Alone]] = {"ours": [], "reference": []}
+        """Start each deployment alone, without volumes, and measure it while idle."""
+        samples: dict[str, list[Alone]] = {"ours": [], "baseline": []}
         for _ in range(1 if self.quick else 2):
             for one in self.both:
-                up = one.up()
+                up = one.start()
                 if one is self.ours:
-                    one.schedule(on=False)
+                    one.switch_schedule("every_minute", on=False)
                 time.sleep(15)
                 share = one.idle_share(15 if self.quick else 45)
                 samples[one.name].append(Alone(up, share, one.memory()))
@@ -159,21 +144,21 @@ class Bench:
 
     @cached_property
     def started(self) -> bool:
-        """Start both deployments, side by side, and run each once, so that caches are warm."""
+        """Start both deployments side by side, and run the job once in each to warm the caches."""
         for one in self.both:
-            one.up()
+            one.start()
         for one in self.both:
-            one.ended([one.launch()])
-        self.ours.schedule(on=self.ticking)
+            one.ended([one.launch_one()])
+        self.ours.switch_schedule("every_minute", on=self.ticking)
         self.ticking_since = datetime.now(UTC)
         progress("both are up")
         return True
 
     @cached_property
     def runs(self) -> dict[str, list[Run]]:
-        """Single runs, in turn."""
+        """Measure single runs of both deployments in turn."""
         assert self.started
-        samples: dict[str, list[Run]] = {"ours": [], "reference": []}
+        samples: dict[str, list[Run]] = {"ours": [], "baseline": []}
         for number in range(3 if self.quick else 12):
             for one in self.both:
                 self.gap()
@@ -184,7 +169,7 @@ class Bench:
         return samples
 
     def floor(self) -> float:
-        """Seconds that `docker run` of the imports and the job takes, without queue, launcher or command line."""
+        """Return the seconds that `docker run` of the imports and the job takes, without queue, launcher or CLI."""
         project = self.ours.project
         options = ["--network", f"{project}_runs", "--volume", f"{project}_secret:/secret:ro"]
         options += ["--volume", f"{self.directory}/dagster.yaml:/opt/dagster/dagster.yaml:ro"]
@@ -201,31 +186,31 @@ class Bench:
 
 
 def up(bench: Bench) -> list[Line]:
-    """`docker compose up` from nothing, with built images, until all is healthy."""
+    """Measure `docker compose up` without volumes, with built images, until everything is healthy."""
     samples = {name: [one.up for one in alone] for name, alone in bench.alone.items()}
-    return [Line("`up` with built images to all healthy", "s", 1 / 2, samples["ours"], samples["reference"])]
+    return [Line("`up` with built images to all healthy", "s", 1 / 2, samples["ours"], samples["baseline"])]
 
 
 def idle_cpu(bench: Bench) -> list[Line]:
-    """CPU of all services and the engine while nothing runs."""
+    """Measure the CPU of all services and the engine while nothing runs."""
     samples = {name: [one.idle_cpu for one in alone] for name, alone in bench.alone.items()}
-    return [Line("idle CPU, healthchecks included", "% of a core", 1, samples["ours"], samples["reference"])]
+    return [Line("idle CPU, healthchecks included", "% of a core", 1, samples["ours"], samples["baseline"])]
 
 
 def idle_memory(bench: Bench) -> list[Line]:
-    """Memory of all services while nothing runs."""
+    """Measure the memory of all services while nothing runs."""
     samples = {name: [one.idle_memory for one in alone] for name, alone in bench.alone.items()}
-    return [Line("idle memory", "MiB", 1, samples["ours"], samples["reference"])]
+    return [Line("idle memory", "MiB", 1, samples["ours"], samples["baseline"])]
 
 
 def launch(bench: Bench) -> list[Line]:
-    """One run at a time, from the launch over GraphQL to SUCCESS."""
+    """Measure one run at a time, from the launch over GraphQL to SUCCESS."""
     samples = {name: [one.total for one in runs] for name, runs in bench.runs.items()}
-    return [Line(LAUNCH, "s", 0.33, samples["ours"], samples["reference"])]
+    return [Line(LAUNCH, "s", 0.33, samples["ours"], samples["baseline"])]
 
 
 def floor(bench: Bench) -> list[Line]:
-    """Compare the same with the least that a run in a container of its own can take."""
+    """Compare the same with the least time that a run in a container of its own can take."""
     ours = [one.total for one in bench.runs["ours"]]
     floors = []
     for _ in ours:
@@ -236,42 +221,42 @@ def floor(bench: Bench) -> list[Line]:
 
 
 def cpu(bench: Bench) -> list[Line]:
-    """CPU-seconds of the same runs."""
+    """Measure the CPU-seconds of the same runs."""
     own = {name: [one.own_cpu for one in runs] for name, runs in bench.runs.items()}
     everything = {name: [one.all_cpu for one in runs] for name, runs in bench.runs.items()}
     return [
-        Line("CPU of a run, its container", "s", 0.25, own["ours"], own["reference"]),
-        Line("CPU of a run, all together", "s", 0.30, everything["ours"], everything["reference"]),
+        Line("CPU of a run, its container", "s", 0.25, own["ours"], own["baseline"]),
+        Line("CPU of a run, all together", "s", 0.30, everything["ours"], everything["baseline"]),
     ]
 
 
 def multiprocess(bench: Bench) -> list[Line]:
-    """One run at a time with a process per op."""
+    """Measure one run at a time with a process per op."""
     assert bench.started
-    samples: dict[str, list[float]] = {"ours": [], "reference": []}
+    samples: dict[str, list[float]] = {"ours": [], "baseline": []}
     for _ in range(2 if bench.quick else 4):
         for one in bench.both:
             bench.gap()
-            config = MULTIPROCESS if one is bench.ours else None  # the reference's own default: each imports anew
+            config = MULTIPROCESS if one is bench.ours else None  # its default: each process imports everything
             samples[one.name].append(one.measured_run(config).total)
             progress(f"multiprocess: {one.name} {samples[one.name][-1]:.1f} s")
-    return [Line(f"{LAUNCH}, a process per op", "s", 1 / 2, samples["ours"], samples["reference"])]
+    return [Line(f"{LAUNCH}, a process per op", "s", 1 / 2, samples["ours"], samples["baseline"])]
 
 
 def throughput(bench: Bench) -> list[Line]:
-    """20 runs submitted at once, until the last has ended."""
+    """Measure 20 runs launched at once, until the last has ended."""
     assert bench.started
     samples: dict[str, list[float]] = {}
     for one in bench.both:
         started = time.time()
-        runs = one.ended([one.launch() for _ in range(20)])
+        runs = one.ended([one.launch_one() for _ in range(20)])
         samples[one.name] = [max(run["endTime"] for run in runs) - started]
         progress(f"20 at once: {one.name} {samples[one.name][0]:.0f} s")
-    return [Line("20 runs at once until all have ended", "s", 0.35, samples["ours"], samples["reference"])]
+    return [Line("20 runs at once until all have ended", "s", 0.35, samples["ours"], samples["baseline"])]
 
 
 def schedule(bench: Bench) -> list[Line]:
-    """From the minute's boundary to the run's start, over 15 ticks; those during other rows count."""
+    """Measure from the full minute to the run's start, over 15 ticks; those during other rows count too."""
     assert bench.started
     ticks = 3 if bench.quick else 15
     query = "query ($tags: [ExecutionTag!]) { runsOrError(filter: {tags: $tags}) { ... on Runs { results { %s } } } }"
@@ -279,7 +264,7 @@ def schedule(bench: Bench) -> list[Line]:
     seen: dict[str, float] = {}
     while len(seen) < ticks:
         time.sleep(10)
-        for run in bench.ours.graphql(query % "startTime tags { key value }", tags=tags)["runsOrError"]["results"]:
+        for run in bench.ours.query(query % "startTime tags { key value }", tags=tags)["results"]:
             date = next(tag["value"] for tag in run["tags"] if tag["key"] == "date")
             due = datetime.strptime(date, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
             if due > bench.ticking_since and run["startTime"] and date not in seen:
@@ -287,18 +272,18 @@ def schedule(bench: Bench) -> list[Line]:
                 progress(f"tick {len(seen)} of {ticks}: {seen[date]:.1f} s")
         if (datetime.now(UTC) - bench.ticking_since).total_seconds() > 60 * (ticks + 10):
             raise TimeoutError(f"only {len(seen)} of {ticks} ticks have run since {bench.ticking_since}")
-    bench.ours.schedule(on=False)
+    bench.ours.switch_schedule("every_minute", on=False)
     bench.ticking = False
     return [Line(f"schedule: minute to STARTED, p95 of {ticks}", "s", 4, list(seen.values()), quantile=0.95)]
 
 
-def shows(deployment: Deployment, text: str) -> bool:
-    """Whether Dagit has this text in the job's description."""
+def shows(deployment: Measured, text: str) -> bool:
+    """Return whether Dagit shows this text in the job's description."""
     return text in deployment.ready()[1]
 
 
 def edit(bench: Bench) -> list[Line]:
-    """From a changed file in `pipeline/` to the change in Dagit: build, replace, reload."""
+    """Measure from a changed file in `pipeline/` to the change in Dagit: build, replace, reload."""
     assert bench.started
     samples = []
     file = bench.directory / "pipeline/jobs.py"
@@ -308,7 +293,7 @@ def edit(bench: Bench) -> list[Line]:
         file.write_text(source.replace('"""Pick a sentence', f'"""{marker}: pick a sentence', 1))
         started = time.monotonic()
         bench.ours.compose("up", "--build", "--detach", "user_code")
-        bench.ours.wait_until("the edit is live", partial(shows, bench.ours, marker))
+        bench.ours.wait_for("the edit in Dagit", partial(shows, bench.ours, marker), timeout=180)
         samples.append(time.monotonic() - started)
         file.write_text(source)
         progress(f"edit: {samples[-1]:.1f} s")
@@ -316,27 +301,30 @@ def edit(bench: Bench) -> list[Line]:
 
 
 def image_size(bench: Bench) -> list[Line]:
-    """Weigh what each image adds to its base."""
+    """Measure what each image adds to its base."""
     lines = []
     for image, name in (("user_code", "user code"), ("dagster", "host")):
-        ours, reference = ([one.image_size(image, BASE_IMAGE)] for one in bench.both)
-        lines.append(Line(f"image above its base: {name}", "MB", 0.6, ours, reference))
+        ours, baseline = ([one.image_size(image)] for one in bench.both)
+        lines.append(Line(f"image above its base: {name}", "MB", 0.6, ours, baseline))
     return lines
 
 
-def fill(deployment: Deployment, template: str, runs: int) -> str:
-    """Copy the rows of one run so many times, by SQL; return what the database then holds."""
-    sql = (REPOSITORY / "bench/history.sql").read_text()
-    psql = ["exec", "-T", "postgres", "psql", "-U", "dagster", "-d", "dagster", "-q", "-v", "ON_ERROR_STOP=1"]
-    counted = deployment.compose(*psql, "-v", f"template={template}", "-v", f"runs={runs}", stdin=sql)
-    return " ".join(counted.split())
+def fill(deployment: Measured, template: str, runs: int) -> str:
+    """Insert copies of a run into the database; return what it then holds."""
+    deployment.copy_run(template, runs)
+    # What autovacuum does by itself within minutes, and the checkpointer.
+    for statement in ("VACUUM ANALYZE runs, run_tags, event_logs", "CHECKPOINT"):
+        deployment.sql(statement)
+    counts = "(SELECT count(*) FROM runs) || ' runs', (SELECT count(*) FROM event_logs) || ' events'"
+    held = deployment.sql(f"SELECT {counts}, pg_size_pretty(pg_database_size(current_database()))")
+    return held.replace("|", ", ")
 
 
 def history(bench: Bench) -> list[Line]:
-    """Compare launches and pages with 100,000 runs in the database with the same with 50, which fill Dagit's page."""
+    """Compare launches and pages with 100,000 runs in the database to those with 50, which fill a page of Dagit."""
     assert bench.started
     ours, runs = bench.ours, 1000 if bench.quick else 100_000
-    template = ours.launch()
+    template = ours.launch_one()
     ours.ended([template])
     few: dict[str, list[float]] = {"launch": [], "runs": [], "run": []}
     many: dict[str, list[float]] = {"launch": [], "runs": [], "run": []}
@@ -350,7 +338,7 @@ def history(bench: Bench) -> list[Line]:
         for _ in range(20):
             for page, query in (("runs", RUNS_PAGE), ("run", RUN_PAGE)):
                 begun = time.monotonic()
-                ours.graphql(query, **({"id": template} if page == "run" else {}))
+                ours.ask(query, **({"id": template} if page == "run" else {}))
                 timings[page].append(time.monotonic() - begun)
         medians = ", ".join(f"{name} {statistics.median(values):.3f} s" for name, values in timings.items())
         progress(f"history of {count:,}: {medians}")
@@ -358,7 +346,7 @@ def history(bench: Bench) -> list[Line]:
     return [Line(f"{runs:,} runs / 50: {what}", "s", 1.3, many[key], few[key]) for key, what in names.items()]
 
 
-# In the order in which they are measured: what needs the engine for itself comes first, the great fill last.
+# In the order of measuring: first the rows that need the engine to themselves, last the one that fills the database.
 ROWS: dict[str, Callable[[Bench], list[Line]]] = {
     row.__name__: row
     for row in (

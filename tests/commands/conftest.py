@@ -1,7 +1,6 @@
 """A checkout of this project, and the stack that its make targets operate."""
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack import ROOT, Deployment, deployed
+from tests.stack import Deployment, copy_checkout, deployed
 
 DIGEST = "find . -type f -exec sha256sum {} + | sort; find . -printf '%p %U %m\\n' | sort"
 
@@ -20,24 +19,18 @@ class Checkout(Deployment):
 
     def __init__(self, directory: Path) -> None:
         """Copy what a clone would have into a directory and commit it, unless that is done."""
-        super().__init__()
-        self.directory = directory
+        super().__init__(directory)
         self.environment |= {"COMPOSE_ENV_FILES": os.devnull}
         if (directory / ".git").exists():
             return
-        listed = self.git("ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT)
-        for name in filter(os.path.isfile, listed.splitlines()):
-            (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, directory / name)
+        copy_checkout(directory)
         self.git("init", "--quiet")
         self.commit()
 
-    def git(self, *args: str, cwd: Path | None = None) -> str:
+    def git(self, *args: str) -> str:
         """Return what git prints."""
         command = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com", *args]
-        return subprocess.run(
-            command, cwd=cwd or self.directory, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=True).stdout.strip()
 
     def commit(self) -> str:
         """Commit what has changed; return the tag that its images are to have."""
@@ -116,16 +109,8 @@ class Checkout(Deployment):
 
     def switch_schedules_off(self) -> None:
         """Switch the schedules off as in Dagit; wait until all runs have ended, and the daemon knows."""
-        find = """
-            query($of: ScheduleSelector!) { scheduleOrError(scheduleSelector: $of) {
-                ... on Schedule { scheduleState { id } } } }"""
-        stop = """
-            mutation($id: String!) { stopRunningSchedule(id: $id) {
-                ... on ScheduleStateResult { scheduleState { status } } } }"""
         for name in ("every_minute", "every_night"):
-            schedule = {"repositoryLocationName": "pipeline", "repositoryName": "__repository__", "scheduleName": name}
-            state = self.query(find, of=schedule)["scheduleState"]
-            assert self.query(stop, id=state["id"]) == {"scheduleState": {"status": "STOPPED"}}
+            self.switch_schedule(name, on=False)
         self.wait_for("the end of all runs", self.unfinished, lambda left: left == [])
         unread = """
             SELECT count(*) FROM event_logs e JOIN kvs ON key = 'EVENT_LOG_CONSUMER_CURSOR-' || dagster_event_type

@@ -14,13 +14,13 @@ import pytest
 import requests
 
 from tests.commands.conftest import Checkout
-from tests.deployment.test_schedule import MINUTE, now, scheduled
-from tests.stack import BASE_IMAGES, JOB
+from tests.deployment.test_schedule import scheduled
+from tests.stack import BASE_IMAGES, JOB, LOCATION, MINUTE, now
 
 
 def shows(checkout: Checkout, text: str) -> bool:
     """Tell whether Dagit describes the job so."""
-    job = {"repositoryLocationName": "pipeline", "repositoryName": "__repository__", "pipelineName": JOB}
+    job = LOCATION | {"pipelineName": JOB}
     query = "query($of: PipelineSelector!) { pipelineOrError(params: $of) { ... on Pipeline { description } } }"
     return text in checkout.query(query, of=job)["description"]
 
@@ -54,7 +54,7 @@ def test_a_deploy_under_load_loses_and_doubles_nothing(checkout: Checkout) -> No
         query = """
             query($of: PipelineSelector!) { isPipelineConfigValid(pipeline: $of, mode: "default", runConfigData: {}) {
                 __typename } }"""
-        job = {"repositoryLocationName": "pipeline", "repositoryName": "__repository__", "pipelineName": JOB}
+        job = LOCATION | {"pipelineName": JOB}
         while not done.is_set():
             answer = requests.post(
                 f"{checkout.url}/graphql", json={"query": query, "variables": {"of": job}}, timeout=60

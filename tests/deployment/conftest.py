@@ -1,4 +1,4 @@
-"""A page of the browser."""
+"""A page in the browser."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """Yield a page without memory of those before it."""
+    """Yield a page without the cookies and storage of other tests."""
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     page.set_default_timeout(30_000)
     yield page

@@ -26,14 +26,14 @@ def open_launchpad(page: Page, deployment: Deployment) -> None:
 
 
 def edit(page: Page, config: str) -> None:
-    """Put `config` in place of what is in the Launchpad's editor."""
+    """Replace the text in the Launchpad's editor."""
     page.locator(".CodeMirror").first.click()
     page.keyboard.press("ControlOrMeta+a")
     page.keyboard.insert_text(config)
 
 
 def screenshot(page: Page, name: str) -> None:
-    """Keep what the page shows for the documents, when SCREENSHOTS=1 asks for it."""
+    """Save a screenshot of the page for the documentation, if SCREENSHOTS=1."""
     if os.getenv("SCREENSHOTS") == "1":
         page.screenshot(path=ROOT / "docs" / "images" / f"{name}.png")
 
@@ -89,7 +89,7 @@ def test_the_launchpad_shows_what_is_wrong_with_a_bad_config(page: Page, deploym
     expect(page.get_by_role("button", name="Launch Run")).to_be_disabled()
 
 
-def test_the_launchpad_refuses_a_bad_norm(page: Page, deployment: Deployment) -> None:
+def test_the_launchpad_rejects_a_bad_norm(page: Page, deployment: Deployment) -> None:
     open_launchpad(page, deployment)
     edit(page, BY_HAND.format(data_key="1", norm="title"))
     page.get_by_role("button", name="Launch Run").click()

@@ -1,4 +1,4 @@
-"""From a shell inside each container: what an intruder would try there does not work."""
+"""A shell inside each container: what an intruder would try there does not work."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from tests.stack import Deployment
 
 PLACES = ("dagit", "dagster-daemon", "user_code", "a run")
 
-# Most succeed for root in a container as the engine makes it, as the last test shows.
+# Most succeed for root in a container with the engine's defaults, as the last test shows.
 ESCAPES = {
     "write to the root file system": "touch /escape",
     "change the code that is executed": "touch $(python -c 'import dagster; print(dagster.__path__[0])')/escape",
@@ -26,19 +26,19 @@ ESCAPES = {
     "read root's password hash": "cat /etc/shadow",
 }
 
-# What each place can open, of all that there is to reach.
+# Everything that a place may or may not have access to.
 REACHES = {
     "postgres": "</dev/tcp/postgres/5432",
     "user_code": "ls /run/user_code/grpc.sock",
     "dagit": "</dev/tcp/dagit/3000",
     "the engine's socket": "ls /var/run/docker.sock /run/docker.sock | grep .",
-    "the gate's doors": "ls /run/gate/docker.sock",
+    "the gate's socket": "ls /run/gate/docker.sock",
     "the texts": "ls /data | grep .",
     "the database's own password file": "cat /secret/password",
 }
 REACHED = {
-    "dagit": {"postgres", "user_code", "dagit", "the gate's doors", "the texts"},
-    "dagster-daemon": {"postgres", "user_code", "dagit", "the gate's doors"},
+    "dagit": {"postgres", "user_code", "dagit", "the gate's socket", "the texts"},
+    "dagster-daemon": {"postgres", "user_code", "dagit", "the gate's socket"},
     "user_code": {"postgres", "user_code"},
     "a run": {"postgres", "the texts"},
 }
@@ -46,7 +46,7 @@ REACHED = {
 
 @pytest.fixture(scope="module")
 def containers(neighbour: Deployment) -> Iterator[dict[str, Container]]:
-    """Yield the containers that an intruder could be in; one is that of a run that hangs."""
+    """Yield the containers that an intruder could be in; one is the container of a run that hangs."""
     run_id = neighbour.hang()
     (run,) = neighbour.containers(f"dagster/run_id={run_id}")
     yield {"a run": run} | {service: neighbour.container(service) for service in PLACES[:-1]}
@@ -54,7 +54,7 @@ def containers(neighbour: Deployment) -> Iterator[dict[str, Container]]:
 
 
 def works(container: Container, command: str) -> bool:
-    """Say whether a shell command in the container succeeds."""
+    """Return whether a shell command in the container succeeds."""
     return container.exec_run(["timeout", "5", "bash", "-c", command]).exit_code == 0
 
 
@@ -73,7 +73,7 @@ def test_the_kernel_confirms_the_privileges(
     place: str, containers: dict[str, Container], neighbour: Deployment
 ) -> None:
     container = containers[place] if place in containers else neighbour.container(place)
-    # Of the service's process; the first one is the engine's init, which starts it.
+    # The status of the service's process; the first process is the engine's init.
     status = container.exec_run(["sh", "-c", "cat /proc/$(cut -d ' ' -f 1 /proc/1/task/1/children)/status"]).output
     assert isinstance(status, bytes)
     fields = {name: value for name, _, value in (line.partition(":\t") for line in status.decode().splitlines())}
@@ -84,7 +84,7 @@ def test_the_kernel_confirms_the_privileges(
     assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
 
 
-def test_only_the_networks_of_your_code_and_of_dagits_port_lead_out(neighbour: Deployment) -> None:
+def test_only_the_networks_of_your_code_and_of_dagits_port_reach_the_internet(neighbour: Deployment) -> None:
     networks = neighbour.engine.networks.list(filters={"label": neighbour.label})
     internal = {
         str(network.name).removeprefix(f"{neighbour.project}_"): network.attrs["Internal"] for network in networks

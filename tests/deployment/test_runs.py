@@ -1,9 +1,10 @@
-"""Runs: requested over GraphQL and from the command line, each in a container of its own."""
+"""Runs: launched over GraphQL and from the command line, each in a container of its own."""
 
 import pickle
 from typing import Any
 
 import pytest
+from dagster_graphql import DagsterGraphQLClient
 
 from tests.stack import JOB, Deployment
 
@@ -82,7 +83,7 @@ def test_each_op_can_have_a_process_of_its_own(deployment: Deployment) -> None:
     assert sorted(captured) == [["clean_string"], ["get_string"], ["normalize_string"]]
 
 
-def test_a_failed_run_says_why_and_is_taken_up_in_another_container(deployment: Deployment) -> None:
+def test_a_failed_run_says_why_and_is_reexecuted_in_another_container(deployment: Deployment) -> None:
     parent = deployment.launch(ops(normalize_string={"norm": "lower", "force_error": True}))
     assert deployment.finish(parent) == "FAILURE"
     (failure,) = [event for event in deployment.events(parent) if event["eventType"] == "STEP_FAILURE"]
@@ -99,7 +100,7 @@ def test_a_failed_run_says_why_and_is_taken_up_in_another_container(deployment: 
     assert deployment.tags(child)["docker/container_id"] != deployment.tags(parent)["docker/container_id"]
 
 
-def test_a_run_taken_up_after_a_passing_failure_succeeds(neighbour: Deployment) -> None:
+def test_a_run_reexecuted_after_a_transient_failure_succeeds(neighbour: Deployment) -> None:
     parent = neighbour.launch_into("mkdir sent_clean.txt")  # where the last op's text should go
     assert neighbour.finish(parent) == "FAILURE"
     child = neighbour.reexecute(parent)
@@ -121,24 +122,22 @@ def test_a_run_taken_up_after_a_passing_failure_succeeds(neighbour: Deployment) 
         (ops(other={}), 'unexpected config entry "other"'),
     ],
 )
-def test_bad_config_is_refused_before_there_is_a_run(
+def test_bad_config_is_rejected_before_there_is_a_run(
     config: dict[str, Any], reason: str, deployment: Deployment
 ) -> None:
-    launch = """
-        mutation($job: JobOrPipelineSelector!, $config: RunConfigData!) {
-            launchRun(executionParams: { selector: $job, runConfigData: $config }) {
-                ... on RunConfigValidationInvalid { errors { message } }
-                ... on PythonError { message }
-                ... on LaunchRunSuccess { run { runId } }
-            }
-        }"""
-    job = {"repositoryLocationName": "pipeline", "repositoryName": "__repository__", "jobName": JOB}
     by_hand = "SELECT count(*) FROM runs WHERE run_id NOT IN (SELECT run_id FROM run_tags WHERE key = 'date')"
     before = deployment.sql(by_hand)
-    refused = deployment.query(launch, job=job, config=config)
+    refused = deployment.submit(config)
     assert refused.keys() <= {"errors", "message"}
     assert reason in str(refused).replace("\\'", "'")
     assert deployment.sql(by_hand) == before
+
+
+def test_dagsters_own_client_launches_a_run(deployment: Deployment) -> None:
+    client = DagsterGraphQLClient("127.0.0.1", port_number=deployment.port)
+    run_id = client.submit_job_execution(JOB, tags={"by": "client"})
+    assert deployment.finish(run_id) == client.get_run_status(run_id).value == "SUCCESS"
+    assert deployment.tags(run_id)["by"] == "client"
 
 
 def test_the_command_line_launches_a_run(deployment: Deployment) -> None:

@@ -1,30 +1,23 @@
-"""The schedule: one run a minute by itself, and none when it is switched off in Dagit."""
+"""The schedule: one run a minute, and none while it is switched off in Dagit."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.stack import JOB, Deployment
-
-MINUTE = timedelta(minutes=1)
-
-
-def now() -> datetime:
-    """Return the time in UTC, as the tags `date` give it."""
-    return datetime.now(UTC).replace(tzinfo=None)
+from tests.stack import JOB, MINUTE, Deployment, now
 
 
 def scheduled(deployment: Deployment) -> list[datetime]:
-    """Return the tag `date` of each run that the schedule made, in order."""
+    """Return the tag `date` of each run that the schedule launched, in order."""
     dates = deployment.sql("SELECT value FROM run_tags WHERE key = 'date' ORDER BY value").splitlines()
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:00", date) for date in dates), dates
     return [datetime.fromisoformat(date) for date in dates]
 
 
 @pytest.mark.timeout(300)
-def test_it_makes_one_run_a_minute_by_itself(deployment: Deployment) -> None:
+def test_it_launches_one_run_a_minute(deployment: Deployment) -> None:
     dates = deployment.wait_for(
         "runs of the schedule over 3 minutes", lambda: scheduled(deployment), lambda dates: len(dates) > 3, timeout=240
     )
@@ -33,9 +26,9 @@ def test_it_makes_one_run_a_minute_by_itself(deployment: Deployment) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_it_stops_when_switched_off_and_goes_on_when_switched_on(page: Page, deployment: Deployment) -> None:
+def test_it_stops_when_switched_off_and_continues_when_switched_on(page: Page, deployment: Deployment) -> None:
     page.goto(f"{deployment.url}/locations/pipeline/jobs/{JOB}")
-    switch = page.get_by_role("checkbox").first  # an input without size; what one clicks is around it
+    switch = page.get_by_role("checkbox").first  # an input without a size; its parent is what a user clicks
     expect(switch).to_be_checked()
     switch.locator("..").click()
     expect(switch).not_to_be_checked()
@@ -51,4 +44,4 @@ def test_it_stops_when_switched_off_and_goes_on_when_switched_on(page: Page, dep
     dates = deployment.wait_for(
         "the schedule's next run", lambda: scheduled(deployment), lambda dates: dates[-1] > off, timeout=90
     )
-    assert dates[-1] > on, "it made up for a minute when it was off"
+    assert dates[-1] > on, "it caught up on a minute when it was off"

@@ -1,4 +1,4 @@
-"""The database's password and the connection's credentials: nowhere that anyone looks."""
+"""The database's password and the connection's credentials: not visible anywhere."""
 
 import json
 
@@ -23,7 +23,7 @@ def run_id(deployment: Deployment) -> str:
     return run_id
 
 
-def test_the_password_is_made_here_and_in_no_file_of_the_project(password: str, neighbour: Deployment) -> None:
+def test_each_stack_makes_a_password_of_its_own(password: str, neighbour: Deployment) -> None:
     assert neighbour.run_in("postgres", "cat", "/secret/password").decode() != password
 
 

@@ -1,4 +1,4 @@
-"""What `docker compose up` leaves running."""
+"""What runs after `docker compose up`."""
 
 import json
 
@@ -31,13 +31,26 @@ def test_dagit_alone_is_published_and_on_loopback(deployment: Deployment) -> Non
     assert published == {"dagit": {"3000/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(deployment.port)}]}}
 
 
-def test_the_daemon_finds_the_code_that_it_waits_for_at_its_start(deployment: Deployment) -> None:
-    assert "until healthcheck code_location;" in str(deployment.container("dagster-daemon").attrs["Config"]["Cmd"])
-    deployment.run_in("dagster-daemon", "healthcheck", "code_location")
+def processes(deployment: Deployment) -> str:
+    """Return the command lines of the processes in the daemon's container."""
+    return str(deployment.container("dagster-daemon").top(ps_args="-eo pid,args")["Processes"])
 
 
-def test_the_daemon_holds_the_lock_at_which_a_second_one_waits(deployment: Deployment) -> None:
-    exit_code, output = deployment.container("dagster-daemon").exec_run(
-        ["flock", "--nonblock", "--conflict-exit-code", "42", "/opt/dagster/storage", "true"]
-    )
-    assert exit_code == 42, output
+@pytest.mark.timeout(300)
+def test_the_daemon_waits_for_user_code_at_its_start(neighbour: Deployment) -> None:
+    neighbour.compose("stop", "user_code")
+    try:
+        neighbour.compose("restart", "--no-deps", "dagster-daemon")
+        seen = neighbour.wait_for("the wait for user_code", lambda: processes(neighbour), lambda seen: "sleep" in seen)
+        assert "dagster-daemon run" not in seen
+    finally:
+        neighbour.compose("start", "user_code")
+    neighbour.wait_for("the daemon", lambda: processes(neighbour), lambda seen: "dagster-daemon run" in seen)
+    neighbour.wait_until_healthy()
+
+
+def test_a_second_daemon_waits_at_the_lock_of_the_first(deployment: Deployment) -> None:
+    daemon = deployment.container("dagster-daemon")
+    daemon.exec_run(["timeout", "20", *daemon.attrs["Config"]["Cmd"]], detach=True)
+    waiting = deployment.wait_for("the second daemon", lambda: processes(deployment), lambda seen: "flock" in seen)
+    assert waiting.count("dagster-daemon run") == 1

@@ -1,4 +1,4 @@
-"""The stack on which everything goes wrong, the ledger of each fault, and the table at the end."""
+"""A stack to break, the ledger of each fault, and the table at the end."""
 
 from collections.abc import Callable, Iterator
 
@@ -20,7 +20,7 @@ def faulty(docker_engine: None) -> Iterator[Faulty]:
 
 @pytest.fixture
 def ledger(faulty: Faulty) -> Iterator[Ledger]:
-    """Yield a ledger; see that it is closed, even if a test fails before."""
+    """Yield a ledger; close it even if the test fails."""
     ledger = Ledger(faulty)
     yield ledger
     ledger.close()
@@ -28,7 +28,7 @@ def ledger(faulty: Faulty) -> Iterator[Ledger]:
 
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Return what adds a line to the table: the fault, seconds until detected, until recovered, counts."""
+    """Return a function that adds a line to the table: the fault, seconds until detected and recovered, counts."""
 
     def report(fault: str, detected: float, recovered: float, **counts: int) -> None:
         line = f"{fault:60} {detected:5.0f} s {recovered:6.0f} s  " + ", ".join(f"{n} {w}" for w, n in counts.items())

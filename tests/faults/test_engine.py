@@ -1,4 +1,4 @@
-"""The engine is restarted beneath everything: services come back, runs in flight are taken up once more."""
+"""The Docker engine restarts: services come back, and runs in progress are retried."""
 
 import os
 import subprocess
@@ -10,15 +10,16 @@ import docker
 import pytest
 import requests
 
-from tests.faults.faulty import Faulty, Ledger, now
+from tests.faults.faulty import Faulty, Ledger
+from tests.stack import now
 
 
 @pytest.fixture(scope="session")
 def restart() -> str:
-    """Return the command that restarts the engine; skip if nobody gave it, and in CI, fail."""
+    """Return the command that restarts the engine; skip if none is given, and in CI, fail."""
     if command := os.getenv("RESTART_ENGINE"):
         return command
-    reason = "it stops every container of this engine; RESTART_ENGINE='systemctl restart docker' would allow it"
+    reason = "it stops every container of this engine; RESTART_ENGINE='systemctl restart docker' allows it"
     if os.getenv("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
@@ -26,7 +27,7 @@ def restart() -> str:
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_the_engine_is_restarted_with_running_runs(
+def test_runs_survive_a_restart_of_the_engine_or_are_retried(
     restart: str, faulty: Faulty, ledger: Ledger, report: Callable[..., None]
 ) -> None:
     def answers() -> bool:
@@ -45,7 +46,7 @@ def test_the_engine_is_restarted_with_running_runs(
     recovered = time.time() - returned
     ledger.outage(began)
     assert faulty.finish(run_id) == "FAILURE"
-    # It may have had the time to record that it was stopped.
+    # It may have had time to record that it was stopped.
     detected = max(0, float(faulty.sql(f"SELECT end_time FROM runs WHERE run_id = '{run_id}'")) - returned)
     child = faulty.wait_for("the retry", lambda: faulty.tags(run_id).get("dagster/auto_retry_run_id", ""))
     assert faulty.finish(child) == "SUCCESS"

@@ -1,17 +1,13 @@
-"""The clean-up, on the real stack: what is old is gone from Postgres and the volumes, and nothing else is."""
+"""The clean-up, on a stack: it deletes what is old from Postgres and the volumes, and nothing else."""
 
-import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.stack import ENDED, JOB, Deployment, deployed
 
-# Without its VACUUM, which is for autovacuum to do here.
-HISTORY = Path("bench/history.sql").read_text().partition("-- What autovacuum does")[0]
 TICKS = """
     INSERT INTO job_ticks (job_origin_id, selector_id, status, type, timestamp, tick_body)
     SELECT job_origin_id, selector_id, status, type, timestamp - interval '{before}' - n * interval '{apart}', tick_body
@@ -23,50 +19,44 @@ OLD = "update_timestamp < localtimestamp - interval '30 days'"
 
 
 class Retention(Deployment):
-    """A stack with a history, and what tests ask of its clean-up."""
+    """A stack with a history to clean up."""
 
     template: str
 
     def up(self) -> None:
-        """Start, and make a run to copy."""
+        """Start, and launch a run to copy."""
         super().up()
         self.template = self.launch()
         assert self.finish(self.template) == "SUCCESS"
         self.wait_for("the first tick", lambda: self.sql("SELECT id FROM job_ticks"), timeout=90)
 
     def fill(self, runs: int, before: str, apart: str) -> None:
-        """Copy the rows of that run, and of a tick, so many times."""
-        psql = ["exec", "-T", "postgres", "psql", "-U", "dagster", "-q", "-v", "ON_ERROR_STOP=1"]
-        command = ["docker", "compose", "-p", self.project, *psql, f"-vtemplate={self.template}", f"-vruns={runs}"]
-        subprocess.run([*command, f"-vbefore={before}", f"-vapart={apart}"], input=HISTORY, text=True, check=True)
+        """Insert copies of the rows of that run, and of a tick."""
+        self.copy_run(self.template, runs, before=before, apart=apart)
         self.sql(TICKS.format(runs=runs, before=before, apart=apart))
 
-    def shell(self, script: str, *arguments: str) -> list[str]:
-        """Return the lines that a shell script prints which sees the volumes as a run does."""
-        volumes = {f"{self.project}_{name}": {"bind": f"/{name}", "mode": "rw"} for name in ("data", "storage")}
-        output = self.engine.containers.run(
-            f"{self.project}-user_code", ["sh", "-euc", script, "sh", *arguments], volumes=volumes, remove=True
-        )
-        return bytes(output).decode().splitlines()
-
     def runs(self, where: str = "true") -> set[str]:
-        """Return the copies in the database that answer a condition."""
+        """Return the copies in the database that match a condition."""
         query = f"""
             SELECT run_id FROM runs WHERE pipeline_name = '{JOB}' AND run_id <> '{self.template}' AND {where}
             AND run_id NOT IN (SELECT run_id FROM run_tags WHERE key = 'date')"""
         return set(self.sql(query).split())
 
+    def files(self) -> set[str]:
+        """Return all files on the volumes."""
+        return set(self.shell("find /data /storage -type f").splitlines())
+
     def directories(self) -> set[str]:
         """Return the names of all directories on the volumes."""
-        return {path.rpartition("/")[2] for path in self.shell("find /data /storage -mindepth 1 -maxdepth 1")}
+        paths = self.shell("find /data /storage -mindepth 1 -maxdepth 1").splitlines()
+        return {path.rpartition("/")[2] for path in paths}
 
     def clean_up(self, **config: object) -> str:
         """Launch the clean-up; return its run's id."""
-        run_config = {"ops": {"delete_old_runs": {"config": config}}}
-        return self.graphql.submit_job_execution("retention_job", run_config=run_config)
+        return self.launch({"ops": {"delete_old_runs": {"config": config}}}, job="retention_job")
 
     def cleaned_up(self, **config: object) -> dict[str, Any]:
-        """Clean up; return what Dagit shows of it."""
+        """Clean up; return the counts that Dagit shows."""
         run_id = self.clean_up(**config)
         self.wait_for("the end of the clean-up", lambda: self.status(run_id), ENDED.__contains__, timeout=300)
         assert self.finish(run_id) == "SUCCESS"
@@ -85,7 +75,7 @@ class Retention(Deployment):
         return int(self.sql("SELECT pg_database_size(current_database())"))
 
     def orphan_rows(self) -> dict[str, int]:
-        """Return how many rows of each table belong to a run that there is not."""
+        """Return how many rows of each table belong to a run that does not exist."""
         tables = self.sql(RUN_TABLES).split()
         assert {"runs", "run_tags", "event_logs", "pending_steps"} <= set(tables)
         count = "SELECT count(*) FROM {} WHERE run_id IS NOT NULL AND run_id NOT IN (SELECT run_id FROM runs)"
@@ -105,7 +95,7 @@ def stack(docker_engine: None) -> Iterator[Retention]:
 
 
 @pytest.mark.timeout(300)
-def test_what_is_old_goes_also_after_a_kill(stack: Retention) -> None:
+def test_old_runs_are_deleted_even_after_a_kill(stack: Retention) -> None:
     old, young = 300, 20
     stack.fill(old, "30 days", "1 hour")
     stack.fill(young, "28 days", "1 hour")
@@ -115,7 +105,7 @@ def test_what_is_old_goes_also_after_a_kill(stack: Retention) -> None:
     stack.shell('for d; do mkdir /data/$d; echo x >/data/$d/x; touch -d "40 days ago" /data/$d/x; done', gone, foreign)
     stay = stack.runs(f"NOT {OLD}")
     assert (len(stack.runs(OLD)), len(stay)) == (old, young)
-    files = sorted(stack.shell("find /data /storage -type f"))
+    files = stack.files()
 
     dry = stack.cleaned_up(dry_run=True)
     events = int(stack.sql(f"SELECT count(*) FROM event_logs WHERE run_id = '{stack.template}'"))
@@ -124,7 +114,7 @@ def test_what_is_old_goes_also_after_a_kill(stack: Retention) -> None:
     expected = {"runs": old, "events": old * events, "orphans": 1, "files": old * of_a_run + 1}
     assert dry | expected == dry
     assert (len(stack.runs(OLD)), stack.runs(f"NOT {OLD}")) == (old, stay)
-    assert set(files) <= set(stack.shell("find /data /storage -type f"))
+    assert files <= stack.files()
 
     killed = stack.clean_up()
     stack.wait_for("half a clean-up", lambda: len(stack.runs(OLD)), lambda left: left < old * 3 // 4)
@@ -134,7 +124,7 @@ def test_what_is_old_goes_also_after_a_kill(stack: Retention) -> None:
     assert 0 < len(left) < old
     assert stack.orphan_rows() == {}
     assert stack.finish(killed) == "FAILURE"
-    stack.wait_for("the run that takes it up", lambda: stack.runs(OLD), lambda left: not left, timeout=120)
+    stack.wait_for("its retry", lambda: stack.runs(OLD), lambda left: not left, timeout=120)
 
     assert stack.cleaned_up()["runs"] == 0
     assert (stack.runs(OLD), stack.runs(f"NOT {OLD}")) == (set(), stay)
@@ -142,22 +132,22 @@ def test_what_is_old_goes_also_after_a_kill(stack: Retention) -> None:
     assert stack.sql(f"SELECT count(*) FROM job_ticks WHERE {OLD.replace('update_', '')}") == "0"
     known = set(stack.sql("SELECT run_id FROM runs").split())
     assert stack.directories() - known == {foreign}
-    kept = [file for file in files if any(run_id in file for run_id in {*stay, stack.template})]
+    kept = {file for file in files if any(run_id in file for run_id in {*stay, stack.template})}
     assert len(kept) == (young + 1) * of_a_run
-    assert set(kept) <= set(stack.shell("find /data /storage -type f"))
+    assert kept <= stack.files()
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3 * 3600)
 @pytest.mark.parametrize(("runs", "stride"), [(48, 10), (1440, 1)], ids=str)
 def test_the_size_of_postgres_stays_bounded(runs: int, stride: int, stack: Retention) -> None:
-    # A day takes seconds here, so autovacuum, which looks every minute, looks every second.
+    # A day takes seconds here, so autovacuum runs every second instead of every minute.
     stack.sql("ALTER SYSTEM SET autovacuum_naptime = '1s'")
     stack.sql("SELECT pg_reload_conf()")
     before = stack.runs()
     empty = stack.bytes()
     size: dict[int, int] = {}
-    for day in range(stride, 91, stride):  # the 90th is today; what is 30 days old on a day is older today
+    for day in range(stride, 91, stride):  # the 90th is today; what is 30 days old on a day in the past is older today
         today = 90 - day
         stack.fill(runs * stride, f"{today} days", f"{1440 / runs} minutes")
         began = time.monotonic()

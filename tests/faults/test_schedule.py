@@ -1,13 +1,13 @@
-"""What the schedule makes up for when the daemon was away."""
+"""Which missed ticks the schedule catches up on after the daemon was down."""
 
 import time
-from datetime import UTC, datetime
 
 import pytest
 
-from tests.faults.faulty import MINUTE, Faulty
+from tests.faults.faulty import Faulty
+from tests.stack import MINUTE, now
 
-# Moves all that the daemon remembers of its schedules into the past, as if it had been away for longer.
+# Moves the daemon's records of its schedules into the past, as if it had been down for longer.
 AGE = """
     UPDATE job_ticks SET timestamp = timestamp - interval '{seconds} s', tick_body = jsonb_set(
         tick_body::jsonb, '{{timestamp}}', to_jsonb((tick_body::jsonb->>'timestamp')::numeric - {seconds}));
@@ -23,9 +23,9 @@ AGE = """
 @pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("minutes", "before"), [(1, 0), (5, 0), (1, 119)])
-def test_the_last_missed_tick_is_made_up_for(minutes: int, before: int, faulty: Faulty) -> None:
-    time.sleep(60 - time.time() % 60 + 15)  # a quarter past the minute, whose own tick is over
-    stopped = datetime.now(UTC).replace(tzinfo=None, second=0, microsecond=0)
+def test_the_last_missed_tick_is_caught_up_on(minutes: int, before: int, faulty: Faulty) -> None:
+    time.sleep(60 - time.time() % 60 + 15)  # when this minute's own tick is over
+    stopped = now().replace(second=0, microsecond=0)
     faulty.compose("stop", "dagster-daemon")
     if before:
         faulty.sql(AGE.format(seconds=60 * before))

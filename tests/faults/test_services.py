@@ -1,11 +1,12 @@
-"""A service that is killed, or hangs, comes back by itself, and no run is lost by it."""
+"""A service that is killed or hangs is restarted automatically, and no run is lost."""
 
 import time
 from collections.abc import Callable
 
 import pytest
 
-from tests.faults.faulty import ALL, Faulty, Ledger, now
+from tests.faults.faulty import ALL, Faulty, Ledger
+from tests.stack import now
 
 
 @pytest.mark.timeout(600)
@@ -20,10 +21,10 @@ from tests.faults.faulty import ALL, Faulty, Ledger, now
     ],
     ids=str,
 )
-def test_it_is_restarted(
+def test_a_killed_or_hung_service_is_restarted(
     signal: str, services: list[str], faulty: Faulty, ledger: Ledger, report: Callable[..., None]
 ) -> None:
-    time.sleep(15)  # in which runs are launched
+    time.sleep(15)  # to have some runs in progress
     before = faulty.restarts()
     injected, began = time.monotonic(), now()
     for service in services:
@@ -38,7 +39,7 @@ def test_it_is_restarted(
     report(f"SIG{signal} {', '.join(services)}", detected, recovered, **counts)
     assert (counts["lost"], counts["doubled"], counts["failed"]) == (0, 0, 0), counts
     restarted = {service for service, count in faulty.restarts().items() if count > before[service]}
-    assert restarted == set(services), "a service was restarted that had done nothing wrong"
+    assert restarted == set(services), "a healthy service was restarted"
 
 
 def pause(faulty: Faulty, seconds: int) -> None:
@@ -49,14 +50,14 @@ def pause(faulty: Faulty, seconds: int) -> None:
 
 
 def restart(faulty: Faulty, seconds: int) -> None:
-    """Restart Postgres again and again, in the middle of what runs write."""
+    """Restart Postgres again and again, while runs write."""
     for _ in range(0, seconds, 10):
         faulty.compose("restart", "postgres")
         time.sleep(10)
 
 
 def exhaust(faulty: Faulty, seconds: int) -> None:
-    """Take every connection that Postgres has, and each that becomes free."""
+    """Take every connection of Postgres, and each that becomes free."""
     script = """if True:
         import sys, time, psycopg2
         until, taken = time.monotonic() + float(sys.argv[1]), []
@@ -73,7 +74,7 @@ def exhaust(faulty: Faulty, seconds: int) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("fault", "seconds"), [(pause, 30), (pause, 180), (restart, 30), (exhaust, 45)])
-def test_nothing_else_is_restarted_while_the_database_is_away(
+def test_nothing_else_is_restarted_while_the_database_is_down(
     fault: Callable[[Faulty, int], None], seconds: int, faulty: Faulty, ledger: Ledger, report: Callable[..., None]
 ) -> None:
     before = faulty.restarts()
@@ -84,18 +85,18 @@ def test_nothing_else_is_restarted_while_the_database_is_away(
     faulty.wait_until_healthy()
     recovered = time.monotonic() - returned
     ledger.outage(began)
-    time.sleep(40)  # in which a late heartbeat would be noticed
+    time.sleep(40)  # long enough for a late heartbeat to be noticed
     counts = ledger.settle()
     report(f"postgres: {fault.__name__} for {seconds} s", 0, recovered, **counts)
     assert (counts["lost"], counts["doubled"], counts["failed"]) == (0, 0, 0), counts
-    # Of postgres itself the engine begins to count anew when it is restarted by hand.
+    # The engine resets the count of a container that is restarted by hand, as postgres was.
     after = faulty.restarts()
     assert {service for service in ALL if after[service] > before[service]} == set()
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_a_tick_that_finds_no_user_code_says_so_and_gives_way_to_the_next(
+def test_a_tick_without_user_code_fails_with_a_reason_and_the_next_one_runs(
     faulty: Faulty, ledger: Ledger, report: Callable[..., None]
 ) -> None:
     time.sleep((50 - time.time()) % 60)
@@ -112,14 +113,14 @@ def test_a_tick_that_finds_no_user_code_says_so_and_gives_way_to_the_next(
     ledger.outage(began)
     time.sleep((15 - time.time()) % 60)  # past the next minute
     counts = ledger.settle()
-    report("user_code away at a tick", detected, recovered, **counts)
-    # Dagster tries a tick again at the next full minute, but not if that has one of its own.
+    report("user_code down at a tick", detected, recovered, **counts)
+    # Dagster retries a tick at the next full minute, unless that minute has a tick of its own.
     assert (counts["lost"], counts["doubled"], counts["failed"], counts["missed"]) == (0, 0, 0, 1), counts
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_a_second_daemon_waits_until_the_first_is_gone(
+def test_a_second_daemon_waits_until_the_first_is_removed(
     faulty: Faulty, ledger: Ledger, report: Callable[..., None]
 ) -> None:
     daemon = "SELECT daemon_id FROM daemon_heartbeats WHERE daemon_type = 'SCHEDULER'"
@@ -131,15 +132,15 @@ def test_a_second_daemon_waits_until_the_first_is_gone(
         assert faulty.sql(daemon) == at_work
     began = now()
     first.remove(force=True)
-    gone = time.monotonic()
+    removed = time.monotonic()
     faulty.wait_for("the second daemon", lambda: faulty.sql(daemon), lambda seen: seen != at_work)
-    recovered = time.monotonic() - gone
+    recovered = time.monotonic() - removed
     faulty.wait_until_healthy()
     ledger.outage(began)
     counts = ledger.settle()
-    report("two daemons, and the first gone", 0, recovered, **counts)
+    report("two daemons, and the first removed", 0, recovered, **counts)
     assert (counts["lost"], counts["doubled"], counts["failed"], counts["refused"]) == (0, 0, 0, 0), counts
     ticks = (
         f"SELECT count(*) - count(DISTINCT (selector_id, timestamp)) FROM job_ticks WHERE timestamp > '{ledger.began}'"
     )
-    assert faulty.sql(ticks) == "0", "a tick was made twice"
+    assert faulty.sql(ticks) == "0", "a tick was evaluated twice"

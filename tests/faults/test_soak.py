@@ -1,33 +1,33 @@
-"""Hours of launches and ticks, with a fault at random every few minutes: nothing is lost, and nothing piles up."""
+"""Hours of launches and ticks, with a random fault every few minutes: every run is accounted for, and nothing leaks."""
 
 import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import docker
 import pytest
 from docker.models.containers import Container
 
-from tests.faults.faulty import ALL, Faulty, Ledger, now
+from tests.faults.faulty import ALL, Faulty, Ledger
 from tests.faults.soak import Observer
+from tests.stack import ROOT, now
 
-TICKING = {"dagster-daemon", "user_code", "postgres"}  # without one of these no tick makes its run
+TICKING = {"dagster-daemon", "user_code", "postgres"}  # without one of these no tick launches its run
 
 
 class Fault(NamedTuple):
-    """What goes wrong, the services that are away by it, and whether the engine has to restart them."""
+    """A fault, the services that are down because of it, and whether the engine has to restart them."""
 
     name: str
     inject: Callable[[Faulty], None]
-    away: list[str] = []
+    down: list[str] = []
     restarted: bool = True
 
 
 def signalled(signal: str, what: str, services: list[str]) -> Fault:
-    """Return the fault that these services get a signal."""
+    """Return the fault of sending these services a signal."""
 
     def inject(stack: Faulty) -> None:
         for service in services:
@@ -44,7 +44,7 @@ def pause_postgres(stack: Faulty) -> None:
 
 
 def in_flight(stack: Faulty) -> Container:
-    """Return the run's container that started last, of those that run."""
+    """Return the newest container of a run in progress."""
     return stack.wait_for(
         "a run in flight",
         lambda: [container for container in stack.containers("dagster/run_id") if container.status == "running"],
@@ -58,12 +58,12 @@ def kill_a_run(stack: Faulty) -> None:
         try:
             return in_flight(stack).kill()
         except docker.errors.APIError as error:
-            if error.status_code != 409:  # it ended in this moment: the next one
+            if error.status_code != 409:  # it has just ended: take the next one
                 raise
 
 
 def cut_off_a_run(stack: Faulty) -> None:
-    """Take a run's network away for 20 seconds."""
+    """Disconnect a run from its network for 20 seconds."""
     container, network = in_flight(stack), stack.engine.networks.get(f"{stack.project}_runs")
     network.disconnect(container)
     time.sleep(20)
@@ -82,41 +82,41 @@ FAULTS = [
 
 @pytest.fixture
 def observer(faulty: Faulty) -> Iterator[Observer]:
-    """Yield what takes samples; draw them, even if the soak fails before its end."""
+    """Yield an observer that takes samples; draw them even if the soak fails."""
     observer = Observer(faulty)
     yield observer
     observer.close()
-    Path("docs/images/soak.svg").write_text(observer.picture())
+    observer.picture().savefig(ROOT / "docs/images/soak.svg")
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
-def test_nothing_is_lost_and_nothing_piles_up(faulty: Faulty, ledger: Ledger, observer: Observer) -> None:
+def test_no_run_is_lost_and_nothing_leaks(faulty: Faulty, ledger: Ledger, observer: Observer) -> None:
     hours, seed = float(os.getenv("HOURS") or 1.5), os.getenv("SEED") or str(random.randrange(10**6))
     print(f"\n`make soak HOURS={hours} SEED={seed}`\n")
     print("| Minute | Fault | Restarted after | Healthy after |\n|---|---|---|---|")
     chance, faults = random.Random(seed), list[Fault]()
     end = time.monotonic() + hours * 3600
-    restarts, besides = faulty.restarts(), list[str]()
+    restarts, unexpected = faulty.restarts(), list[str]()
     while time.monotonic() < end - 300:
         time.sleep(chance.uniform(120, 180))
-        faults = faults or chance.sample(FAULTS, len(FAULTS))  # each once, before one comes again
+        faults = faults or chance.sample(FAULTS, len(FAULTS))  # each once before any is repeated
         fault = faults.pop()
         began, injected = now(), time.monotonic()
         fault.inject(faulty)
-        # Longer than in their own tests: this is about what comes of it, on a machine that may be busy.
+        # Longer than in their own tests: the machine may be busy, and the soak is about what the faults leave behind.
         if fault.restarted:
-            faulty.wait_until_restarted(fault.away, restarts, timeout=180)
+            faulty.wait_until_restarted(fault.down, restarts, timeout=180)
         detected = time.monotonic() - injected
         faulty.wait_until_healthy(timeout=180)
         recovered = time.monotonic() - injected
         observer.faults.append((began, now()))
-        if TICKING & set(fault.away):
+        if TICKING & set(fault.down):
             ledger.outage(began)
         restarts, before = faulty.restarts(), restarts
-        owed = fault.away if fault.restarted else []
-        besides += [f"{s} at {fault.name}" for s in ALL if restarts[s] > before[s] and s not in owed]
-        after = f"{detected:.0f} s" if owed else ""
+        expected = fault.down if fault.restarted else []
+        unexpected += [f"{s} at {fault.name}" for s in ALL if restarts[s] > before[s] and s not in expected]
+        after = f"{detected:.0f} s" if expected else ""
         print(f"| {observer.minute(began):.0f} | {fault.name} | {after} | {recovered:.0f} s |", flush=True)
     time.sleep(max(0, end - time.monotonic()))
 
@@ -131,10 +131,10 @@ def test_nothing_is_lost_and_nothing_piles_up(faulty: Faulty, ledger: Ledger, ob
     print(*(f"| {name} | {second:.1f} | {last:.1f} |" for name, (second, last) in medians.items()), sep="\n")
 
     assert (counts["lost"], counts["doubled"], counts["failed"]) == (0, 0, 0), counts
-    ledger.removed()
-    assert besides == [], "a service was restarted that had done nothing wrong"
+    ledger.wait_until_removed()
+    assert unexpected == [], "a healthy service was restarted"
     assert observer.unexplained() == []
-    # The load is the same from beginning to end, so what is held for it must be too; a quarter, and two, are noise.
+    # The load is constant, so these must be too; a quarter, plus two, is noise.
     for name in ("all services", "connections", "containers", "open runs"):
         second, last = medians[name]
         assert last <= 1.25 * second + 2, f"{name} grew from {second:.1f} to {last:.1f}"

@@ -2,7 +2,6 @@
 
 import pytest
 
-from tests.deployment.test_operations import wait_until_healthy
 from tests.stack import Deployment
 
 # Kills a backend after it wrote a lot; holds the recovery that follows; prints what four checks say meanwhile.
@@ -29,7 +28,7 @@ def test_a_postgres_that_recovers_is_unhealthy_and_not_killed(neighbour: Deploym
     said = neighbour.run_in("postgres", "bash", "-c", RECOVER).decode()
     assert said.count("check: 1") == 4, said
     assert said.count("rejecting connections") >= 4, said
-    wait_until_healthy(neighbour)
+    neighbour.wait_until_healthy()
     assert neighbour.container("postgres").attrs["RestartCount"] == restarts
     neighbour.sql("DROP TABLE load")
 

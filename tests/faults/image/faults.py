@@ -1,4 +1,4 @@
-"""The pipeline, and jobs that go wrong in every way a process can."""
+"""The pipeline, and jobs that fail in every way a process can."""
 
 import os
 import signal
@@ -15,9 +15,9 @@ if os.getenv("DAGSTER_RUN_JOB_NAME") == "broken":
 
 @dg.op
 def run_out_of_memory() -> None:
-    """Take more memory than there is."""
+    """Use more memory than the limit."""
     print("about to take all memory", file=sys.stderr, flush=True)
-    time.sleep(2)  # in which what was printed leaves the container
+    time.sleep(2)  # until what was printed has left the container
     taken = []
     while True:
         taken.append(bytearray(os.urandom(1 << 24)))
@@ -25,7 +25,7 @@ def run_out_of_memory() -> None:
 
 @dg.op
 def vanish() -> None:
-    """End the process as if all were well."""
+    """Exit the process with 0."""
     os._exit(0)
 
 
@@ -37,7 +37,7 @@ def never_end() -> None:
 
 @dg.op
 def never_listen() -> None:
-    """Wait, and ignore the request to stop."""
+    """Wait, and ignore SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(3600)
 

@@ -1,4 +1,4 @@
-"""The same graph, its job left with Dagster's default executor: a process per op."""
+"""The same graph, in a job with Dagster's default executor: a process per op."""
 
 import dagster as dg
 

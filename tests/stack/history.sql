@@ -1,5 +1,5 @@
--- Copies the rows of one finished run, as Dagster wrote them, to :runs new runs, a minute (:apart) apart back in time,
--- from that run's time or :before it. Only the run's id and the times in columns change, not those inside a record's JSON.
+-- Copies the rows of the finished run :template, as Dagster wrote them, to :runs new runs. They are :apart (a minute)
+-- apart, and end :before (no time) before that run. The run's id and the times in columns change, those in JSON do not.
 \if :{?apart}
 \else
 \set apart '1 minute'
@@ -27,12 +27,3 @@ INSERT INTO event_logs (run_id, event, dagster_event_type, timestamp, step_key, 
 SELECT new.run_id, replace(event, old.run_id, new.run_id), dagster_event_type, timestamp - age, step_key, asset_key,
        partition
 FROM new_runs AS new, event_logs AS old WHERE old.run_id = :'template' ORDER BY n DESC, old.id;
-
--- What autovacuum does by itself within minutes, and the checkpointer.
-VACUUM ANALYZE runs, run_tags, event_logs;
-CHECKPOINT;
-
-\pset tuples_only on
-SELECT count(*), 'runs' FROM runs;
-SELECT count(*), 'events' FROM event_logs;
-SELECT pg_size_pretty(pg_database_size(current_database()));
