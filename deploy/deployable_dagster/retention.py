@@ -40,7 +40,11 @@ class CleanUp:
         old = dg.RunsFilter(statuses=FINISHED, updated_before=self.before)
         current = self.current_runs()
         kept = None  # the last run that stays: the next batch begins after it
+        seen: set[int] = set()
         while records := self.instance.get_run_records(old, limit=BATCH, ascending=True, cursor=kept):
+            if seen.issuperset(record.storage_id for record in records):
+                raise dg.Failure(f"The row of run {records[0].dagster_run.run_id!r} was tampered with: it stays")
+            seen.update(record.storage_id for record in records)
             runs = [record.dagster_run for record in records]
             stay = current | self.in_use(runs)
             for run in runs:
@@ -49,17 +53,30 @@ class CleanUp:
             self.log.info(f"{self}, up to {records[-1].update_timestamp:%Y-%m-%d %H:%M}")
 
     def current_runs(self) -> set[str]:
-        """Return the runs that produced the latest materialization of an asset or partition."""
-        runs = set()
-        materialization = dg.DagsterEventType.ASSET_MATERIALIZATION
+        """Return the runs that made the latest materialization or observation of an asset or partition."""
+        kinds = (
+            (dg.DagsterEventType.ASSET_MATERIALIZATION, self.instance.fetch_materializations),
+            (dg.DagsterEventType.ASSET_OBSERVATION, self.instance.fetch_observations),
+        )
+        runs: set[str] = set()
         for key in self.instance.get_asset_keys():
-            if latest := self.instance.get_latest_materialization_event(key):
-                runs.add(latest.run_id)
-            partitions = iter(self.instance.get_latest_storage_id_by_partition(key, materialization).values())
-            while batch := list(islice(partitions, BATCH)):
-                found = self.instance.fetch_materializations(dg.AssetRecordsFilter(key, storage_ids=batch), limit=BATCH)
-                runs.update(record.run_id for record in found.records)
+            for kind, fetch in kinds:
+                runs.update(record.run_id for record in fetch(key, limit=1).records)
+                partitions = iter(self.instance.get_latest_storage_id_by_partition(key, kind).values())
+                while batch := list(islice(partitions, BATCH)):
+                    found = fetch(dg.AssetRecordsFilter(key, storage_ids=batch), limit=BATCH)
+                    runs.update(record.run_id for record in found.records)
         return runs
+
+    def has_current_check(self, run_id: str) -> bool:
+        """Return whether the run made the latest evaluation of an asset check."""
+        kind = dg.DagsterEventType.ASSET_CHECK_EVALUATION
+        for entry in self.instance.all_logs(run_id, of_type=kind):
+            evaluation = entry.get_dagster_event().asset_check_evaluation_data
+            latest = self.instance.get_latest_asset_check_evaluation_record(evaluation.asset_check_key)
+            if latest is None or latest.run_id == run_id:
+                return True
+        return False
 
     def in_use(self, runs: list[dg.DagsterRun]) -> set[str]:
         """Return the runs needed by a newer or unfinished retry, or by a backfill in progress."""
@@ -74,7 +91,11 @@ class CleanUp:
 
     def delete_run(self, run_id: str) -> bool:
         """Delete a run and return True; or log why it stays, and return False."""
-        if not all(self.delete_files(place / run_id) for place in self.places):
+        if self.has_current_check(run_id):
+            return False
+        # Dagster makes no other ids; as a path, "" or "." would be the directory of all runs.
+        places = self.places if RUN_ID.fullmatch(run_id) else []
+        if not all(self.delete_files(place / run_id) for place in places):
             return False
         self.count.update(runs=1, events=sum(1 for _ in self.events(run_id)))
         if not self.dry_run:
@@ -93,13 +114,13 @@ class CleanUp:
 
     def delete_files(self, directory: UPath) -> bool:
         """Delete a directory, if it exists, and return True; or log why it stays, and return False."""
-        files = directory.fs.find(directory.path, detail=True).values()
         try:
+            files = directory.fs.find(directory.path, detail=True).values()
             if not self.dry_run and directory.exists():
                 directory.fs.rm(directory.path, recursive=True)
         except FileNotFoundError:
             return False  # another clean-up is deleting it
-        except OSError:  # one directory must not prevent the others from being deleted, every night
+        except (OSError, RecursionError):  # one directory must not prevent the others from being deleted, every night
             self.log.exception(f"{directory} could not be deleted")
             self.count["failed"] += 1
             return False

@@ -7,7 +7,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -43,6 +43,24 @@ telemetry: { enabled: false }
 @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))
 def partitioned() -> None:
     """Have two partitions."""
+
+
+@dg.op
+def observe(context: dg.OpExecutionContext) -> None:
+    """Observe an asset that others make."""
+    context.log_event(dg.AssetObservation("observed", tags={"dagster/data_version": "1"}))
+
+
+@dg.job
+def observing() -> None:
+    """Observe."""
+    observe()
+
+
+@dg.asset_check(asset=partitioned)
+def sound() -> dg.AssetCheckResult:
+    """Pass."""
+    return dg.AssetCheckResult(passed=True)
 
 
 class Home:
@@ -223,6 +241,17 @@ def test_what_each_partition_of_an_asset_is_now_stays(home: Home) -> None:
     assert home.left() - {"partitioned"} == {runs[1], runs[3]}
 
 
+def test_the_latest_observation_of_an_asset_and_its_latest_check_stay(home: Home) -> None:
+    observed = [observing.execute_in_process(instance=home.instance).run_id for _ in range(2)]
+    checked = [dg.materialize([partitioned, sound], instance=home.instance, partition_key="a").run_id for _ in range(2)]
+    newest = dg.materialize([partitioned], instance=home.instance, partition_key="a").run_id
+    for run_id in (*observed, *checked, newest):
+        home.age(run_id, 60)
+    home.clean_up()
+    assert home.left() - {"partitioned"} == {observed[1], checked[1], newest}
+    assert home.instance.get_latest_data_version_record(dg.AssetKey("observed")) is not None
+
+
 def test_a_backfill_keeps_its_runs_until_it_has_ended(home: Home) -> None:
     home.dagster("job", "backfill", "--job", "job", "--all", "--noprompt")
     (run,) = home.instance.get_runs()
@@ -290,6 +319,43 @@ def test_what_cannot_be_deleted_is_named_and_keeps_nothing_else(home: Home, monk
     monkeypatch.setenv("DATA_PATH", str(home.data))
     home.clean_up()
     assert home.left() == {young}
+
+
+def test_a_directory_too_deep_to_walk_keeps_nothing_else(home: Home) -> None:
+    deep, other = home.run(70), home.run(60)
+    path = os.open(home.data / deep, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=path)
+        path, above = os.open("d", os.O_RDONLY, dir_fd=path), path
+        os.close(above)
+    os.close(path)
+    try:
+        with pytest.raises(RuntimeError, match="could not be deleted"):
+            home.clean_up()
+        assert home.left() == {deep}
+        assert other not in home.left()
+    finally:
+        subprocess.run(["rm", "-rf", str(home.data / deep)], check=True)
+
+
+@pytest.mark.parametrize("run_id", ["", ".", "..", "a/../.."])
+def test_an_id_that_is_not_of_a_run_deletes_no_directory(run_id: str, home: Home) -> None:
+    young, old = home.run(1), home.run(60)
+    with closing(sqlite3.connect(home.directory / "home/history/runs.db")) as connection, connection:
+        sql = "UPDATE runs SET run_id = ?, run_body = replace(run_body, run_id, ?) WHERE run_id = ?"
+        connection.execute(sql, (run_id, run_id, old))
+    with suppress(RuntimeError):
+        home.clean_up()
+    assert (home.data / young / "sent.txt").exists()
+    assert (home.storage / young).exists()
+
+
+def test_a_row_that_cannot_be_deleted_ends_the_clean_up_with_its_name(home: Home) -> None:
+    old = home.run(60)
+    with closing(sqlite3.connect(home.directory / "home/history/runs.db")) as connection, connection:
+        connection.execute("UPDATE runs SET run_id = 'another' WHERE run_id = ?", (old,))
+    with pytest.raises(RuntimeError, match=f"{old}' was tampered with"):
+        home.clean_up()
 
 
 def test_what_another_clean_up_is_deleting_is_left_to_it(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
