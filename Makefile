@@ -13,7 +13,7 @@ local: .venv/installed local/dagster.yaml ## Run a job without Docker, and show 
 	@$(LOCAL) deploy/commands/local "$$JOB"
 
 dev: .venv/installed local/dagster.yaml ## Dagit and schedules without Docker, on http://localhost:3000
-	$(LOCAL) $(BIN)/dg dev --port $(or $(DAGIT_PORT),$(shell sed -n 's/^ *DAGIT_PORT=[" ]*\([0-9]*\).*/\1/p' .env 2>/dev/null),3000)
+	$(LOCAL) $(BIN)/dg dev --no-check-yaml --port $(or $(DAGIT_PORT),$(shell sed -n 's/^ *DAGIT_PORT=[" ]*\([0-9]*\).*/\1/p' .env 2>/dev/null),3000)
 
 up: ## Build, start, wait until healthy, print the address
 	@deploy/commands/up
@@ -62,7 +62,7 @@ check: .venv/installed local/dagster.yaml ## Lint, format, types, definitions; D
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(LOCAL) $(BIN)/dg check defs
+	$(LOCAL) $(BIN)/dg check defs --no-check-yaml
 	$(BIN)/hadolint Dockerfile.* deploy/*/Dockerfile .ci/stand-ins/*.Dockerfile
 	$(BIN)/yamllint --strict .
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
@@ -88,7 +88,7 @@ update: .venv/installed ## Lock the newest version of every package that pyproje
 	@deploy/commands/lock --upgrade
 
 local/dagster.yaml:
-	@mkdir -p local
+	@mkdir -p data local
 	@printf 'telemetry:\n  enabled: false\n' >$@
 
 .venv/installed: requirements/dev.txt

@@ -18,12 +18,41 @@ import pytest
 
 from tests.stack import copy_checkout
 
+CODE = """
+from pathlib import Path
+
+import dagster as dg
+
+@dg.asset
+def numbers(): return [1, 2]
+
+@dg.op
+def write(context):
+    print("printed")
+    Path(f"data/{context.run_id}.txt").write_text("written")
+
+@dg.job
+def first(): write()
+
+@dg.job
+def second(): write()
+
+@dg.schedule(job=first, cron_schedule="* * * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
+def every_minute(): return {}
+
+"""
+
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of the files that a clone would have, and nothing else."""
+    """Return a copy of the files that a clone would have, with code of one's own in pipeline/."""
     directory = tmp_path_factory.mktemp("checkout")
     copy_checkout(directory)
+    shutil.rmtree(directory / "pipeline")
+    (directory / "pipeline").mkdir()
+    (directory / "pipeline/__init__.py").write_text(
+        CODE + "defs = dg.Definitions(jobs=[first], schedules=[every_minute])"
+    )
     return directory
 
 
@@ -73,38 +102,18 @@ def test_help_lists_every_target() -> None:
 def test_local_sets_itself_up_and_runs_the_job(checkout: Path) -> None:
     done = make("local", cwd=checkout)
     assert done.returncode == 0, done.stderr
-    (text,) = checkout.glob("data/*/sent_clean.txt")
-    assert text.read_text() == "A   OR      ALPHA"
-    assert f"{text.relative_to(checkout)}: A   OR      ALPHA" in done.stdout
-    run_id = text.parent.name
-    for path in (f"data/{run_id}/sent.txt", f"local/storage/{run_id}/compute_logs/", f"local/history/runs/{run_id}.db"):
+    (text,) = checkout.glob("data/*.txt")
+    assert f"\ndata/{text.name}: written\n" in done.stdout
+    for path in (f"data/{text.name}", f"local/storage/{text.stem}/compute_logs/", f"local/history/runs/{text.stem}.db"):
         assert f"\n{path}" in done.stdout
-
-
-ASSETS = """
-import dagster as dg
-
-@dg.asset
-def numbers(): return [1, 2]
-
-@dg.job
-def first(): pass
-
-@dg.job
-def second(): pass
-
-defs = dg.Definitions(assets=[numbers], jobs=JOBS)
-"""
 
 
 @pytest.fixture
 def other(checkout: Path, tmp_path: Path) -> Path:
-    """Return a checkout that has the packages installed, to change what is in pipeline/."""
+    """Return a copy of that which has the packages installed."""
     other = tmp_path / "with a space"
     shutil.copytree(checkout, other, ignore=shutil.ignore_patterns(".venv"))
     (other / ".venv").symlink_to(sys.prefix)
-    shutil.rmtree(other / "pipeline")
-    (other / "pipeline").mkdir()
     return other
 
 
@@ -121,7 +130,7 @@ def other(checkout: Path, tmp_path: Path) -> Path:
     ],
 )
 def test_local_runs_what_there_is(jobs: str, job: str, says: str, other: Path) -> None:
-    (other / "pipeline/__init__.py").write_text(ASSETS.replace("JOBS", jobs))
+    (other / "pipeline/__init__.py").write_text(f"{CODE}defs = dg.Definitions(assets=[numbers], jobs={jobs})")
     done = make("-o", ".venv/installed", "local", f"JOB={job}", cwd=other)
     assert says in done.stderr
     assert (done.returncode == 0) == ("several" not in says)
@@ -133,10 +142,10 @@ def test_dev_listens_where_dotenv_says(other: Path) -> None:
     def command(*variables: str) -> str:
         return make("-n", "-o", ".venv/installed", "dev", *variables, cwd=other).stdout
 
-    assert "dg dev --port 3000\n" in command()
+    assert "dg dev --no-check-yaml --port 3000\n" in command()
     (other / ".env").write_text('# DAGIT_PORT=1\nRUN_PIDS=2\nDAGIT_PORT="3123" # mine\n')
-    assert "dg dev --port 3123\n" in command()
-    assert "dg dev --port 3124\n" in command("DAGIT_PORT=3124")
+    assert "dg dev --no-check-yaml --port 3123\n" in command()
+    assert "dg dev --no-check-yaml --port 3124\n" in command("DAGIT_PORT=3124")
 
 
 def test_lock_adds_and_update_upgrades(other: Path) -> None:
@@ -180,7 +189,7 @@ def test_dev_serves_dagit_and_runs_the_schedule(checkout: Path, dagit: str) -> N
     while not (runs := successful_runs(dagit)):
         assert time.monotonic() < deadline, f"no run of the schedule succeeded within 150 s on {dagit}"
         time.sleep(1)
-    assert (checkout / "data" / runs[0] / "sent_clean.txt").exists()
+    assert (checkout / f"data/{runs[0]}.txt").exists()
 
 
 def test_an_old_python_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import dagster as dg
 from pipeline import definitions
 
 if os.getenv("DAGSTER_RUN_JOB_NAME") == "broken":
-    import a_package_that_is_missing  # type: ignore[import-not-found]  # noqa: F401
+    import a_package_that_is_missing  # noqa: F401
 
 
 @dg.op
