@@ -45,7 +45,7 @@ checked_out() {
     echo "files-${changes%% *}"
     return
   fi
-  changes=$(GIT_OPTIONAL_LOCKS=0 git diff --no-ext-diff --no-textconv --full-index HEAD -- . && untracked)
+  changes=$(git -c diff.autoRefreshIndex=false diff --no-ext-diff --no-textconv --full-index HEAD -- . && untracked)
   [ -z "$changes" ] || commit=$commit-dirty-$(git hash-object --stdin <<<"$changes" | cut -c 1-8)
   echo "$commit"
 }
