@@ -1,11 +1,13 @@
 """How the bench evaluates its samples. `.ci/run` runs the short bench itself."""
 
 from argparse import ArgumentTypeError
+from pathlib import Path
 
 import pytest
 
 from bench.__main__ import rows, verdict
-from bench.report import table
+from bench.deployments import Run
+from bench.report import COLOURS, picture, table
 from bench.rows import LAUNCH, ROWS, Line
 
 
@@ -14,6 +16,15 @@ def test_the_result_is_the_ratio_of_the_medians() -> None:
     assert (line.result, line.met) == (0.3, True)
     expected = "| launch to SUCCESS, s | 3.0 (2.0-9.0) | 10.0 (9.0-30.0) | 0.30 | <= 0.33 |"
     assert table([line]).splitlines()[-1] == expected
+
+
+def test_the_picture_shows_the_medians_of_the_phases(tmp_path: Path) -> None:
+    phases = [dict.fromkeys(COLOURS, seconds) for seconds in (1.0, 2.0, 9.0)]
+    runs = [Run(total=0, phases=each, own_cpu=0, all_cpu=0) for each in phases]
+    figure = picture({"ours": runs, "baseline": runs[:1]})
+    figure.savefig(tmp_path / "launch.svg")
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == ["2.0", "1.0"] * len(COLOURS) + ["8.0 s", "4.0 s"]
 
 
 def test_a_quantile_is_of_all_samples() -> None:

@@ -110,25 +110,28 @@ class Observer:
         return {name: (typical(second, name), typical(last, name)) for name in names}
 
     def picture(self) -> Figure:
-        """Draw the samples: panels over time, with a band for each fault until all services were healthy again."""
-        figure = Figure(figsize=(8, 1.6 * len(PANELS)), layout="constrained")
-        minutes = [minute for minute, _ in self.samples]
-        panels = figure.subplots(len(PANELS), sharex=True)
-        for axes, (title, names) in zip(panels, PANELS.items(), strict=True):
-            for name, colour in zip(names, COLOURS, strict=False):
-                # A value that is missing interrupts the line.
-                values = [sample.get(name, math.nan) for _, sample in self.samples]
-                axes.plot(minutes, values, color=colour, label=name)
-            for began, ended in self.faults:
-                axes.axvspan(self.minute(began), self.minute(ended), color="#fee2e2")
-            axes.set_title(title, loc="left", fontsize="medium")
-            axes.set_ylim(bottom=0)
-            axes.spines[["top", "right"]].set_visible(False)
-            if len(names) > 1:
-                axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(names), frameon=False, fontsize="small")
-        axes.set_xlim(0, minutes[-1])
-        axes.set_xlabel("minutes")
-        return figure
+        """Draw the samples, with a band for each fault until all services were healthy again."""
+        return picture(self.samples, [(self.minute(began), self.minute(ended)) for began, ended in self.faults])
+
+
+def picture(samples: list[tuple[float, Sample]], bands: list[tuple[float, float]]) -> Figure:
+    """Draw samples over the minutes, a panel below the other; a missing value interrupts its line."""
+    figure = Figure(figsize=(8, 1.6 * len(PANELS)), layout="constrained")
+    minutes = [minute for minute, _ in samples]
+    panels = figure.subplots(len(PANELS), sharex=True)
+    for axes, (title, names) in zip(panels, PANELS.items(), strict=True):
+        for name, colour in zip(names, COLOURS, strict=False):
+            axes.plot(minutes, [sample.get(name, math.nan) for _, sample in samples], color=colour, label=name)
+        for began, ended in bands:
+            axes.axvspan(began, ended, color="#fee2e2")
+        axes.set_title(title, loc="left", fontsize="medium")
+        axes.set_ylim(bottom=0)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(names) > 1:
+            axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(names), frameon=False, fontsize="small")
+    axes.set_xlim(0, minutes[-1])
+    axes.set_xlabel("minutes")
+    return figure
 
 
 def typical(samples: list[tuple[float, Sample]], name: str) -> float:

@@ -4,6 +4,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import docker
@@ -11,7 +12,7 @@ import pytest
 from docker.models.containers import Container
 
 from tests.faults.faulty import ALL, Faulty, Ledger
-from tests.faults.soak import Observer
+from tests.faults.soak import PANELS, Observer, picture
 from tests.stack import ROOT, now
 
 TICKING = {"dagster-daemon", "user_code", "postgres"}  # without one of these no tick launches its run
@@ -87,6 +88,17 @@ def observer(faulty: Faulty) -> Iterator[Observer]:
     yield observer
     observer.close()
     observer.picture().savefig(ROOT / "docs/images/soak.svg")
+
+
+def test_the_picture_shows_every_sample_and_fault(tmp_path: Path) -> None:
+    samples = [(minute, {name: minute for names in PANELS.values() for name in names}) for minute in (0.0, 1.0, 3.0)]
+    samples.insert(2, (2.0, {}))
+    figure = picture(samples, [(0.5, 1.5)])
+    figure.savefig(tmp_path / "soak.svg")
+    lines = [line for axes in figure.axes for line in axes.lines]
+    assert [line.get_label() for line in lines] == [name for names in PANELS.values() for name in names]
+    assert {str(line.get_ydata()) for line in lines} == {"[ 0.  1. nan  3.]"}
+    assert [len(axes.patches) for axes in figure.axes] == [1] * len(PANELS)
 
 
 @pytest.mark.soak
