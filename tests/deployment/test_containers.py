@@ -14,7 +14,7 @@ ESCAPES = {
     "write to the root file system": "touch /escape",
     "change the code that is executed": "touch $(python -c 'import dagster; print(dagster.__path__[0])')/escape",
     "become root": "python -c 'import os; os.setuid(0)'",
-    "give a file away": "touch /tmp/escape && chown 12345 /tmp/escape",
+    "change the owner of a file": "touch /tmp/escape && chown 12345 /tmp/escape",
     "mount": "mount -t tmpfs none /mnt",
     "make a device": "mknod /dev/shm/escape b 8 0",
     "change the root": "chroot / true",
@@ -27,7 +27,7 @@ ESCAPES = {
 }
 
 # Everything that a place may or may not have access to.
-REACHES = {
+RESOURCES = {
     "postgres": "</dev/tcp/postgres/5432",
     "user_code": "ls /run/user_code/grpc.sock",
     "dagit": "</dev/tcp/dagit/3000",
@@ -36,7 +36,7 @@ REACHES = {
     "the texts": "ls /data | grep .",
     "the database's own password file": "cat /secret/password",
 }
-REACHED = {
+ACCESS = {
     "dagit": {"postgres", "user_code", "dagit", "the gate's socket", "the texts"},
     "dagster-daemon": {"postgres", "user_code", "dagit", "the gate's socket"},
     "user_code": {"postgres", "user_code"},
@@ -64,8 +64,8 @@ def test_no_escape_works(place: str, containers: dict[str, Container]) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_each_reaches_what_it_needs_and_nothing_else(place: str, containers: dict[str, Container]) -> None:
-    assert {reach for reach, command in REACHES.items() if works(containers[place], command)} == REACHED[place]
+def test_each_has_access_to_what_it_needs_and_nothing_else(place: str, containers: dict[str, Container]) -> None:
+    assert {name for name, command in RESOURCES.items() if works(containers[place], command)} == ACCESS[place]
 
 
 @pytest.mark.parametrize("place", [*PLACES, "gate", "postgres"])
@@ -104,7 +104,7 @@ def test_root_would_get_further(neighbour: Deployment) -> None:
         "write to the root file system",
         "change the code that is executed",
         "become root",
-        "give a file away",
+        "change the owner of a file",
         "make a device",
         "change the root",
         "open a raw socket",

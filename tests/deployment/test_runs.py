@@ -127,9 +127,9 @@ def test_bad_config_is_rejected_before_there_is_a_run(
 ) -> None:
     by_hand = "SELECT count(*) FROM runs WHERE run_id NOT IN (SELECT run_id FROM run_tags WHERE key = 'date')"
     before = deployment.sql(by_hand)
-    refused = deployment.submit(config)
-    assert refused.keys() <= {"errors", "message"}
-    assert reason in str(refused).replace("\\'", "'")
+    answer = deployment.submit(config)
+    assert answer.keys() <= {"errors", "message"}
+    assert reason in str(answer).replace("\\'", "'")
     assert deployment.sql(by_hand) == before
 
 

@@ -4,29 +4,29 @@ import pytest
 
 from tests.stack import Deployment
 
-# Uses ten storages, counts the connections they keep, breaks those, and uses the storages again.
+# Uses ten storages, counts their pooled connections, breaks those, and uses the storages again.
 USE_BREAK_USE = """
 import os, psycopg2
 from deployable_dagster import storage
-os.environ["PGAPPNAME"] = "kept"
+os.environ["PGAPPNAME"] = "pooled"
 config = {"postgres_url": "postgresql+psycopg2://?plugin=pooled"}
 storages = [storage.PostgresStorage.from_config_value(None, config) for _ in range(10)]
 for each in storages:
     each.run_storage.get_runs(limit=1)
 with psycopg2.connect(application_name="counts").cursor() as cursor:
-    kept = "FROM pg_stat_activity WHERE application_name = 'kept'"
-    cursor.execute(f"SELECT count(*) {kept}")
+    pooled = "FROM pg_stat_activity WHERE application_name = 'pooled'"
+    cursor.execute(f"SELECT count(*) {pooled}")
     print(cursor.fetchone()[0])
-    cursor.execute(f"SELECT pg_terminate_backend(pid, 5000) {kept}")
+    cursor.execute(f"SELECT pg_terminate_backend(pid, 5000) {pooled}")
 for each in storages:
     each.run_storage.get_runs(limit=1)
 """
 
 
 # A code server makes a storage for each tick, and never closes one.
-@pytest.mark.parametrize(("service", "kept"), [("dagster-daemon", 30), ("user_code", 0)])
-def test_a_kept_connection_that_broke_is_replaced(deployment: Deployment, service: str, kept: int) -> None:
-    assert int(deployment.run_in(service, "python", "-c", USE_BREAK_USE)) == kept
+@pytest.mark.parametrize(("service", "pooled"), [("dagster-daemon", 30), ("user_code", 0)])
+def test_a_pooled_connection_that_broke_is_replaced(deployment: Deployment, service: str, pooled: int) -> None:
+    assert int(deployment.run_in(service, "python", "-c", USE_BREAK_USE)) == pooled
 
 
 def test_a_run_connects_a_few_times_and_not_for_each_of_its_events(deployment: Deployment) -> None:

@@ -101,8 +101,10 @@ def test_old_runs_are_deleted_even_after_a_kill(stack: Retention) -> None:
     stack.fill(young, "28 days", "1 hour")
     copy = "for run; do cp -a /data/$0 /data/$run; cp -a /storage/$0 /storage/$run; done".replace("$0", stack.template)
     stack.shell(copy, *stack.runs())
-    gone, foreign = "0" * 8 + "-0000" * 3 + "-" + "0" * 12, "not-a-run"
-    stack.shell('for d; do mkdir /data/$d; echo x >/data/$d/x; touch -d "40 days ago" /data/$d/x; done', gone, foreign)
+    orphan, foreign = "0" * 8 + "-0000" * 3 + "-" + "0" * 12, "not-a-run"
+    stack.shell(
+        'for d; do mkdir /data/$d; echo x >/data/$d/x; touch -d "40 days ago" /data/$d/x; done', orphan, foreign
+    )
     stay = stack.runs(f"NOT {OLD}")
     assert (len(stack.runs(OLD)), len(stay)) == (old, young)
     files = stack.files()

@@ -68,11 +68,11 @@ class Deployment:
 
     def compose(self, *args: str, stdin: str | None = None) -> str:
         """Return what `docker compose ARGS` prints. RuntimeError with all of its output if it fails."""
-        # Nothing that a developer has set changes what is tested: no variable, no .env, no override file.
-        kept = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME") or key.startswith("DOCKER_")}
+        # No variable, .env or override file of a developer changes what is tested.
+        shell = {key: value for key, value in os.environ.items() if key.startswith(("PATH", "HOME", "DOCKER_"))}
         command = ["docker", "compose", "--env-file", os.devnull, "--file", str(self.directory / self.file), *args]
         done = subprocess.run(
-            command, env=kept | self.environment, input=stdin, capture_output=True, text=True, check=False
+            command, env=shell | self.environment, input=stdin, capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
             raise RuntimeError(f"docker compose {' '.join(args)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
