@@ -37,7 +37,6 @@ def lacking(deployment: Checkout) -> list[str]:
     ]
 
 
-@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_round_trip(checkout: Checkout, other: Checkout) -> None:
     # While runs go on:

@@ -5,7 +5,6 @@ import os
 import re
 import threading
 import time
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,9 +42,9 @@ def test_the_images_carry_the_commit_and_are_the_latest(checkout: Checkout) -> N
     assert checkout.tags(run_id)["dagster/image"] == f"{checkout.project}-user_code:{commit}"
 
 
-@pytest.mark.long
-def test_a_deploy_under_load_loses_and_doubles_nothing(checkout: Checkout) -> None:
-    before, old = others(checkout), checkout.image("user_code")
+@pytest.mark.parametrize("deploys", [1, pytest.param(3, marks=pytest.mark.long)])
+def test_a_deploy_under_load_loses_and_doubles_nothing(deploys: int, checkout: Checkout) -> None:
+    first, before, old = now(), others(checkout), checkout.image("user_code")
     in_flight = checkout.hang()
     asked, done = [], threading.Event()
 
@@ -65,7 +64,7 @@ def test_a_deploy_under_load_loses_and_doubles_nothing(checkout: Checkout) -> No
     thread = threading.Thread(target=ask)
     thread.start()
     try:
-        for number in range(3):
+        for number in range(deploys):
             checkout.edit("pipeline/jobs.py", '"""Pick a sentence', f'"""{number}: Pick a sentence')
             commit = checkout.commit()
             time.sleep((55 + number - time.time()) % 60)  # so that the handover, some 5 s later, meets a tick
@@ -95,10 +94,13 @@ def test_a_deploy_under_load_loses_and_doubles_nothing(checkout: Checkout) -> No
     assert checkout.finish(run_id) == "SUCCESS"
     assert checkout.tags(run_id)["dagster/image"] == f"{checkout.project}-user_code:{commit}"
 
-    dates = scheduled(checkout)
+    dates = checkout.wait_for(
+        "a tick at each handover",
+        lambda: [date for date in scheduled(checkout) if date > first],
+        lambda dates: len(dates) >= deploys,
+    )
     assert now() - dates[-1] < 1.5 * MINUTE
     assert dates == [dates[0] + minute * MINUTE for minute in range(len(dates))]
-    assert dates[-1] - dates[0] >= timedelta(minutes=2)  # each of the three handovers met one
     failed = "SELECT count(*) FROM job_ticks WHERE status NOT IN ('SUCCESS', 'STARTED')"
     assert checkout.sql(failed) == "0"
 

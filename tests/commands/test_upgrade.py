@@ -18,7 +18,7 @@ FAILING = {
         "normalize_string": {"config": {"norm": "upper", "force_error": True}},
     }
 }
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")
