@@ -30,8 +30,8 @@ untracked() {
     git ls-files -z --others --exclude-standard -- $copied
   else
     for path in docker-compose.yml Dockerfile.* deploy $copied; do [ ! -e "$path" ] || printf '%s\0' "$path"; done
-  fi | xargs -0 sh -c '[ $# = 0 ] || find "$@" ! -path "*/.git/*" ! -path "*/__pycache__/*" -type f -exec cksum {} +' sh |
-    LC_ALL=C sort
+  fi | xargs -0 sh -c \
+    '[ $# = 0 ] || find "$@" ! -path "*/.git/*" ! -path "*/__pycache__/*" -type f -exec cksum {} +' sh | LC_ALL=C sort
 }
 
 # Print what is checked out, as an image's tag: the commit and, if files differ from it, a digest of the differences.
@@ -39,8 +39,8 @@ untracked() {
 checked_out() {
   set -e
   local commit changes
-  if ! commit=$(git rev-parse --short=12 HEAD 2>/dev/null); then
-    echo "Git knows no commit here, so the images are tagged with a checksum of the files instead." >&2
+  if ! commit=$(git rev-parse --short=12 HEAD 2>&1); then
+    echo "The images are tagged with a checksum of the files, because git finds no commit: ${commit%%$'\n'*}" >&2
     changes=$(untracked | cksum)
     echo "files-${changes%% *}"
     return
@@ -143,12 +143,14 @@ require_volume() {
   docker volume inspect "${project}_$1" >/dev/null 2>&1 || fail "$project has no volume $1 yet: start it with make up"
 }
 
-# Run a script on a volume, as root or as user $run_as, in a container that has nothing else. A log would be a second copy of what it prints.
+# Run a script on a volume, as root or as user $run_as, in a container that has nothing else. It keeps no log, which would
+# be a second copy of what it prints.
 with_volume() { # the volume, the script, its arguments
   local volume=$1 script=$2
   shift 2
-  docker run --rm --interactive --user "${run_as:-0}" --network none --log-driver none --read-only --security-opt no-new-privileges \
-    --cap-drop ALL --cap-add CHOWN --cap-add DAC_OVERRIDE --cap-add FOWNER --cap-add SETGID --cap-add SETUID \
+  docker run --rm --interactive --user "${run_as:-0}" --network none --log-driver none --read-only \
+    --security-opt no-new-privileges --cap-drop ALL --cap-add CHOWN --cap-add DAC_OVERRIDE --cap-add FOWNER \
+    --cap-add SETGID --cap-add SETUID \
     --volume "${project}_$volume:/volume" --workdir /volume --entrypoint bash "$postgres" -euc "$script" bash "$@"
 }
 

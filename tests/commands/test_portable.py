@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.stack import ROOT
 
@@ -124,6 +125,11 @@ def run(clone: Path, command: str, path: str, docker: str = "exit 1") -> subproc
         text=True,
         check=False,
     )
+
+
+def test_no_image_is_pulled_that_is_built_here() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert {name for name, service in services.items() if service.get("pull_policy") != "never"} == set()
 
 
 def tag(clone: Path, path: str = os.environ["PATH"]) -> str:
