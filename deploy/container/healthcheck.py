@@ -10,6 +10,7 @@ from pathlib import Path
 
 TIMEOUT = 4  # seconds
 LATE = 35  # seconds, for a heartbeat of the daemon
+HUNG = 600  # seconds, for that of one thread alone: a tick may take long
 NOT_ITS_FAULT = 75  # the exit code for which deploy/container/check does not kill the service
 
 
@@ -28,7 +29,7 @@ def daemon() -> None:
     """Look in the database for the heartbeat of every thread of the running daemon.
 
     One is due every 30 s; the scheduler's, which sleeps from minute to minute, every 60 s. One thread may be late, as
-    when a sensor takes long; if all are late, the process hangs. While the database is down, and until the threads had
+    when a tick takes long; if all are late, the process hangs. While the database is down, and until the threads had
     time to reconnect, they cannot be judged.
     """
     import psycopg2
@@ -54,7 +55,7 @@ def daemon() -> None:
     if oldest is None or oldest > LATE:
         print("no heartbeat yet" if oldest is None else f"a thread's last heartbeat is {oldest:.0f} s old")
         is_back = away.exists() and time.time() - away.stat().st_mtime < LATE
-        hangs = oldest is None or youngest > LATE or oldest > LATE + 60
+        hangs = oldest is None or youngest > LATE or oldest > HUNG
         sys.exit(NOT_ITS_FAULT if is_back or not hangs else 1)
 
 

@@ -27,7 +27,7 @@ class RunLauncher(DockerRunLauncher):
         except docker.errors.NotFound:
             return "Its container is gone: it ended by itself, was stopped, or was removed by hand."
         killed = kill(container)
-        return describe(container, killed=killed)
+        return describe(container, killed=killed, starting=run.status == dg.DagsterRunStatus.STARTING)
 
 
 def kill(container: Container) -> bool:
@@ -39,10 +39,12 @@ def kill(container: Container) -> bool:
     return running
 
 
-def describe(container: Container, *, killed: bool) -> str:
+def describe(container: Container, *, killed: bool, starting: bool) -> str:
     """Return in words how an ended container ended, with its last log lines."""
     state = container.attrs["State"]
-    if killed:
+    if killed and starting:
+        how = "It was still importing your code, and was killed; start_timeout_seconds in dagster.yaml sets the limit."
+    elif killed:
         how = "It was still running, and was killed."
     elif state["OOMKilled"]:
         how = "It exceeded its memory limit, so the kernel killed it; RUN_MEMORY in .env sets the limit."

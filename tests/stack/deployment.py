@@ -258,9 +258,9 @@ class Deployment:
         run = self.query("query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }", id=run_id)
         return str(run["status"])
 
-    def finish(self, run_id: str) -> str:
+    def finish(self, run_id: str, timeout: float = 60) -> str:
         """Wait until the run and its container have ended; return the run's status."""
-        status = self.wait_for(f"the end of run {run_id}", lambda: self.status(run_id), lambda seen: seen in ENDED)
+        status = self.wait_for(f"the end of run {run_id}", lambda: self.status(run_id), ENDED.__contains__, timeout)
         self.wait_for(
             f"the end of the container of run {run_id}",
             lambda: [container.status for container in self.containers(f"dagster/run_id={run_id}")],
