@@ -79,9 +79,14 @@ check_definitions() {
     fail "Refused: the definitions do not load; the error is above. Nothing was replaced."
 }
 
+# The gate makes runs like user_code, so it judges a container of it that does nothing.
 check_runs() {
-  docker compose run --rm --no-deps --no-TTY --env CHECK_ONLY=1 gate ||
-    fail "Refused: runs cannot be started as described; the reason is above. Nothing was replaced."
+  local server refused=
+  server=$(docker compose run --detach --no-deps --entrypoint true user_code)
+  server=$(docker inspect --format '{{.Id}}' "$server")
+  docker compose run --rm --no-deps --no-TTY --env CHECK_ONLY="$server" gate || refused=yes
+  docker rm --force --volumes "$server" >/dev/null
+  [ -z "$refused" ] || fail "Refused: runs would get more than code may have; see above. Nothing was replaced."
 }
 
 # Print the last log lines of every service that is neither healthy nor done.

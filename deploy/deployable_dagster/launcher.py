@@ -1,15 +1,39 @@
 """Dagster's launcher for Docker, which can also say why a run's container died."""
 
+from typing import Any
+
 import dagster as dg
 import docker
+import requests
+from dagster._core.errors import DagsterUserCodeUnreachableError  # public nowhere
 from dagster_docker import DockerRunLauncher
+from dagster_docker.container_context import DockerContainerContext
 from docker.models.containers import Container
 
 LINES = 20  # the last log lines; the gate lets no other number through
 
 
 class RunLauncher(DockerRunLauncher):
-    """Launches each run in a Docker container of its own."""
+    """Launches each run in a Docker container of its own, which the gate makes like that of the run's code server."""
+
+    def get_container_context(self, dagster_run: dg.DagsterRun) -> DockerContainerContext:
+        """Return nothing, whatever the run was queued with: the gate knows what a container is made of."""
+        return DockerContainerContext()
+
+    def launch_run(self, context: Any) -> None:
+        """Launch a run. While the gate, the engine or the code server is unavailable, the run waits in the queue.
+
+        The queue (dagster/_daemon/run_coordinator/queued_run_coordinator_daemon.py, 1.13.27) takes a run back for one
+        kind of error only, so the others are turned into it. This can go when it takes back all that may pass.
+        """
+        try:
+            super().launch_run(context)
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            run = self._instance.get_run_by_id(context.dagster_run.run_id)
+            before, now = (r and r.tags.get("docker/container_id") for r in (context.dagster_run, run))
+            if may_pass(error) and now == before:  # once it has a container, that may be running
+                raise DagsterUserCodeUnreachableError(f"The run cannot start yet: {error}") from error
+            raise
 
     def get_run_worker_debug_info(self, run: dg.DagsterRun, include_container_logs: bool | None = True) -> str:
         """Return how the run's container ended and its last log lines; they go to the run's page.
@@ -28,6 +52,11 @@ class RunLauncher(DockerRunLauncher):
             return "Its container is gone: it ended by itself, was stopped, or was removed by hand."
         killed = kill(container)
         return describe(container, killed=killed, starting=run.status == dg.DagsterRunStatus.STARTING)
+
+
+def may_pass(error: Exception) -> bool:
+    """Tell whether the cause of a failed launch may pass by itself."""
+    return not isinstance(error, docker.errors.APIError) or error.status_code in (429, 502, 503)
 
 
 def kill(container: Container) -> bool:

@@ -56,7 +56,7 @@ class PooledConnections(CreateEnginePlugin):
         super().__init__(url, kwargs)
         kwargs["pool_pre_ping"] = True
         # A code server makes a storage for each tick, and leaves it with its connections to the garbage collector.
-        if kwargs.get("poolclass") is NullPool and "DAGSTER_CONTAINER_CONTEXT" not in os.environ:
+        if kwargs.get("poolclass") is NullPool and "CODE_SERVER" not in os.environ:
             del kwargs["poolclass"]
             kwargs |= {"pool_size": 1, "max_overflow": 20, "pool_recycle": 3600}
 

@@ -3,8 +3,8 @@
 It lets Dagster's DockerRunLauncher create, start, inspect and stop run containers, and read the last lines of those
 that ended. It refuses everything else. It removes run containers after their end.
 
-**It relays nothing.** Each request to the engine is composed here: its path is a constant, with at most a container's
-64 hexadecimal digits in it, and the body of a create request is a template. The template is made at start from the
-deployment's own description of a run container, by the library that the launcher uses. A client fills in what differs
-from run to run, each checked: the command's JSON, the values of the environment's variables, two labels.
+**It relays nothing.** Each request to the engine is composed here, and its path holds at most an identifier that the
+engine gave. A client says which run it wants: an image of a code location, the arguments of Dagster's command, two
+labels, each checked. Everything else of the run's container is as the operator wrote it in docker-compose.yml: the gate
+makes it like the container of the run's code server.
 """

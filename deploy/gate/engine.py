@@ -50,19 +50,28 @@ class Engine:
             is_json = answer.content_type == "application/json"
             return answer.status, await answer.json() if is_json else {"raw": await answer.read()}
 
-    async def list_runs(self, *states: str) -> list[dict[str, Json]]:
-        """List the project's run containers in these states."""
-        filters = json.dumps({"label": [f"{LABEL}={self.project}"], "status": states})
+    async def list_containers(self, *labels: str, states: tuple[str, ...] = ()) -> list[dict[str, Json]]:
+        """List the containers with these labels, in these states or all."""
+        filters = json.dumps({"label": labels, "status": states})
         status, containers = await self.ask("GET", "/containers/json", all="1", filters=filters)
         if status != 200:
             raise RefusedError(502, "the engine does not list its containers")
         return list(containers)
 
-    async def inspect_run(self, container: str) -> dict[str, Json]:
-        """Return one of the project's run containers; any other is as if absent."""
+    async def list_runs(self, *states: str) -> list[dict[str, Json]]:
+        """List the project's run containers in these states."""
+        return await self.list_containers(f"{LABEL}={self.project}", states=states)
+
+    async def inspect(self, container: str) -> dict[str, Json] | None:
+        """Return what the engine knows of a container, if there is one."""
         status, found = await self.ask("GET", f"/containers/{container}/json")
         if status not in (200, 404):
             raise RefusedError(502, "the engine does not tell")
-        if status == 404 or (found["Config"]["Labels"] or {}).get(LABEL) != self.project:
+        return dict(found) if status == 200 else None
+
+    async def inspect_run(self, container: str) -> dict[str, Json]:
+        """Return one of the project's run containers; any other is as if absent."""
+        found = await self.inspect(container)
+        if not found or (found["Config"]["Labels"] or {}).get(LABEL) != self.project:
             raise RefusedError(404, f"No such container: {container}")
-        return dict(found)
+        return found

@@ -1,16 +1,14 @@
 """What a client may ask for."""
 
 import asyncio
-import re
 
-from gate import strict_json
+from gate.code_servers import CodeServers
 from gate.engine import ENDED, LABEL, STARTED, Engine
 from gate.errors import RefusedError
 from gate.reaper import Reaper
+from gate.request import RunRequest
 from gate.strict_json import Json
-from gate.template import Template
 
-TAG = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"  # as Docker has it
 STATE = {"Status", "Running", "Paused", "OOMKilled", "Dead", "ExitCode", "Error", "StartedAt", "FinishedAt"}
 
 Answer = tuple[int, dict[str, Json] | bytes | None, str]  # status, body, what the log says of it
@@ -19,9 +17,9 @@ Answer = tuple[int, dict[str, Json] | bytes | None, str]  # status, body, what t
 class Runs:
     """The run containers of the deployment, each method a request that a client may make."""
 
-    def __init__(self, engine: Engine, reaper: Reaper, templates: dict[str, Template], maximum: int) -> None:
-        """Launch runs from these templates, by image name, and at most so many at a time."""
-        self.engine, self.reaper, self.templates, self.maximum = engine, reaper, templates, maximum
+    def __init__(self, engine: Engine, reaper: Reaper, code_servers: CodeServers, maximum: int) -> None:
+        """Launch the runs of these code servers, and at most so many at a time."""
+        self.engine, self.reaper, self.code_servers, self.maximum = engine, reaper, code_servers, maximum
         self.creating = asyncio.Lock()
         self.starting: set[str] = set()
 
@@ -30,33 +28,31 @@ class Runs:
         return 200, {"ApiVersion": self.engine.api, "MinAPIVersion": self.engine.api}, ""
 
     async def create(self, body: bytes) -> Answer:
-        """Create a run container, unless too many live already."""
+        """Create a run container like that of its code server, unless too many live already."""
+        run = RunRequest.parse(body)
         async with self.creating:
-            filled = self.fill(body)
-            live = await self.engine.list_runs("created", *STARTED)
+            template, live = await asyncio.gather(
+                self.code_servers.get_template(run.repository), self.engine.list_runs("created", *STARTED)
+            )
             await self.reaper.remove_unstarted(live)
             if len(live) >= self.maximum:
                 raise RefusedError(429, f"{self.maximum} run containers live already, the most there may be")
-            status, answer = await self.engine.ask("POST", "/containers/create", filled)
+            status, answer = await self.engine.ask(
+                "POST", "/containers/create", template.fill(run, {LABEL: self.engine.project})
+            )
         if status == 404:  # which would make the launcher pull
-            status, answer = 409, {"message": f"the engine has no image {filled['Image']}: build it"}
+            status = 409
+            if "image" in answer["message"]:
+                answer = {"message": f"the engine has no image {run.repository}:{run.tag}: build it"}
         if status != 201:
             return outcome(status, answer)
-        note = f"{answer['Id'][:12]} run={filled['Labels']['dagster/run_id']}"
-        return 201, {"Id": answer["Id"], "Warnings": []}, note
-
-    def fill(self, body: bytes) -> dict[str, Json]:
-        """Return the body to send for the body that a client sent, or refuse."""
-        try:
-            asked = strict_json.parse(body.decode())
-            image = asked.get("Image") if isinstance(asked, dict) else None
-            name, _, tag = image.partition(":") if isinstance(image, str) else ("", "", "")
-            if name not in self.templates or not re.fullmatch(TAG, tag):
-                raise RefusedError(403, "not an image of this deployment")
-            filled = self.templates[name].fill({**asked, "Image": name})
-        except (ValueError, AttributeError, RecursionError):
-            raise RefusedError(400, "not JSON of the right form") from None
-        return {**filled, "Image": image, "Labels": {**filled["Labels"], LABEL: self.engine.project}}
+        container = answer["Id"]
+        for network in template.networks:  # engines before 25 take one network when they create a container
+            status, answer = await self.engine.ask("POST", f"/networks/{network}/connect", {"Container": container})
+            if status != 200:
+                await self.engine.ask("DELETE", f"/containers/{container}", v="1")
+                raise RefusedError(502, f"its code server's networks cannot be joined: {answer.get('message')}")
+        return 201, {"Id": container, "Warnings": []}, f"{container[:12]} run={run.run_id}"
 
     async def inspect(self, _body: bytes, container: str) -> Answer:
         """Tell a run container's state, and that it has no terminal, and nothing else of it."""
@@ -81,9 +77,9 @@ class Runs:
 
     async def stop(self, _body: bytes, container: str, seconds: str | None) -> Answer:
         """Stop a run container, by force if it takes longer than that."""
-        await self.engine.inspect_run(container)
+        found = await self.engine.inspect_run(container)
         self.reaper.mark_stopped(container)
-        query, wait = {"t": seconds} if seconds else {}, 60 + int(seconds or 10)
+        query, wait = {"t": seconds} if seconds else {}, 60 + int(seconds or found["Config"].get("StopTimeout") or 10)
         return outcome(*await self.engine.ask("POST", f"/containers/{container}/stop", wait=wait, **query))
 
     async def logs(self, _body: bytes, container: str) -> Answer:

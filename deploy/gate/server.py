@@ -16,7 +16,7 @@ from gate.errors import RefusedError
 from gate.runs import Answer, Runs
 
 HEADERS = {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent"}
-LARGEST_BODY = 64 * 1024  # bytes; the launcher's requests have 5,000
+LARGEST_BODY = 64 * 1024  # bytes; the launcher's requests have 2,000
 MOST_CLIENTS = 256  # at one door at a time; beyond that, the oldest with an incomplete request is dropped
 PATIENCE = 5  # seconds in which a request must be complete
 
@@ -158,7 +158,7 @@ async def serve(runs: Runs, directory: Path) -> None:
         await runners[-1].setup()
         await web.SockSite(runners[-1], listener, backlog=64).start()  # takes in 64 at a time
         listener.listen(4096)  # and lets so many queue
-    images = ", ".join(runs.templates)
+    images = ", ".join(sorted(runs.code_servers.known)) or "no image yet"
     log.info("open: API %s, at most %d runs of %s", runs.engine.api, runs.maximum, images)
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)

@@ -17,6 +17,13 @@ def parse(text: str) -> Json:
     return json.loads(text, object_pairs_hook=unambiguous)
 
 
+def parse_object(text: str) -> dict[str, Json]:
+    """Parse JSON that is an object. ValueError if it is something else."""
+    if not isinstance(parsed := parse(text), dict):
+        raise ValueError("not an object")  # noqa: TRY004 - as of any other text that is not what it must be
+    return parsed
+
+
 def equal(one: Json, other: Json) -> bool:
     """Compare as JSON; for Python 1, 1.0 and true are equal."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)

@@ -1,71 +1,168 @@
-"""Composes the create request for a run container."""
+"""Makes a run's container like its code server's container.
 
-import json
+Whatever docker-compose.yml gives a code server, its runs get too: user, variables, volumes, host directories, secrets,
+networks, devices. Only its socket, its limits and its restarts are its own.
+"""
+
+import posixpath
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
 
-import docker
-
-from gate import description, strict_json
-from gate.errors import RefusedError
+from gate.request import RunRequest
 from gate.strict_json import Json
 
+LIMITS = "deployable-dagster.run."  # begins the labels of a code server that set its runs' limits
+MEMORY, CPU_PERCENT, PIDS = (f"{LIMITS}{name}" for name in ("memory", "cpu-percent", "pids"))
+UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+SOCKETS = "/run/user_code"  # where a code server has its socket
+ANONYMOUS = "[0-9a-f]{64}"  # names a volume that the engine made for one container
+NAMED = rf"(?!{ANONYMOUS}$)[A-Za-z0-9][\w.-]*"  # and one that others can have too
+COPIED = (  # of a container's HostConfig
+    *("Init", "Runtime", "ReadonlyRootfs", "CapDrop", "SecurityOpt", "GroupAdd", "Tmpfs", "ShmSize", "Ulimits"),
+    *("Sysctls", "LogConfig", "ExtraHosts", "Dns", "DnsOptions", "DnsSearch"),
+    *("Devices", "DeviceCgroupRules", "DeviceRequests", "NetworkMode"),
+)
 
-class Composer(docker.APIClient):
-    """docker-py, composing the body of a create request as it does for the launcher, and sending nothing."""
+# What no run may see: the deployment's own volumes and networks, and directories with which it would own the host.
+OWN_VOLUMES, OWN_NETWORKS = ("edge", "gate", "launch", "postgres", "stop", "user_code"), ("database", "published")
+HOST = tuple(
+    map(PurePosixPath, ("/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/var/lib/docker", "/var/run"))
+)
+ENGINE_SOCKETS = ("docker.sock", "containerd.sock", "podman.sock")
+
+
+@dataclass(frozen=True)
+class Template:
+    """The create request for the runs of one code server, and the further networks to connect them to."""
 
     body: dict[str, Json]
+    networks: list[str]
 
-    def create_container_from_config(
-        self, config: Json, name: str | None = None, platform: str | None = None
-    ) -> dict[str, str]:
-        """Keep what would be sent."""
-        self.body = {key: value for key, value in config.items() if value is not None}
-        return {"Id": "none"}
-
-    def inspect_container(self, container: Json) -> dict[str, str]:
-        """Answer what docker-py asks afterwards."""
-        return {"Id": "none"}
-
-
-class Template:
-    """The create request for the runs of one image, except for what differs from run to run."""
-
-    def __init__(self, image: str, described: str, version: str) -> None:
-        """Compose it, as the launcher would. ValueError if the description is unsafe: each line to change."""
-        variables, network, kwargs = description.check(described)
-        self.labels = kwargs.pop("labels", {})
-        kwargs.pop("stop_timeout", None)  # the launcher's own: it says it when it stops a container
-        self.fixed = dict(variable.split("=", 1) for variable in variables if "=" in variable)
-        self.names = [*(variable.split("=")[0] for variable in variables), "DAGSTER_RUN_JOB_NAME"]
-        client = docker.DockerClient(version=version)
-        client.api = composer = Composer(version=version)
-        client.containers.create(image, detach=True, network=network, **kwargs)
-        self.body = composer.body
-
-    def fill(self, asked: dict[str, Json]) -> dict[str, Json]:
-        """Return the body to send for what a client asked for, or refuse."""
-        match asked:
-            case {
-                "Cmd": ["dagster", "api", "execute_run" | "resume_run" as command, str(arguments)],
-                "Env": [*pairs],
-                "Labels": {"dagster/run_id": str(run), "dagster/job_name": str(job), **labels},
-                **rest,
-            }:
-                env = dict(pair.split("=", 1) for pair in pairs)
-            case _:
-                raise RefusedError(403, "not a command, an environment and labels of a run")
-        if not strict_json.equal(rest, self.body):
-            differs = [key for key in self.body if not strict_json.equal(rest.get(key), self.body[key])]
-            raise RefusedError(403, f"not as described: {', '.join(differs) or 'there is more'}")
-        if len(env) < len(pairs) or env.keys() != set(self.names) or not self.fixed.items() <= env.items():
-            raise RefusedError(403, "not the environment described")
-        if labels != self.labels or not re.fullmatch(r"[0-9a-f-]{36} \w{1,255}", f"{run} {job}", re.ASCII):
-            raise RefusedError(403, "not the labels described")
-        if not isinstance(parsed := strict_json.parse(arguments), dict) or "\0" in "".join(env.values()):
-            raise RefusedError(403, "not the arguments of a run")
+    def fill(self, run: RunRequest, labels: dict[str, str]) -> dict[str, Json]:
+        """Return the body for a run."""
         return {
             **self.body,
-            "Cmd": ["dagster", "api", command, json.dumps(parsed, allow_nan=False)],
-            "Env": [f"{name}={env[name]}" for name in self.names],
-            "Labels": {**self.labels, "dagster/run_id": run, "dagster/job_name": job},
+            "Image": f"{run.repository}:{run.tag}",
+            "Cmd": run.command,
+            "Env": [*self.body["Env"], f"DAGSTER_RUN_JOB_NAME={run.job}"],
+            "Labels": {**self.body["Labels"], **labels, "dagster/run_id": run.run_id, "dagster/job_name": run.job},
         }
+
+
+def make(server: Json, image_variables: list[str]) -> Template:
+    """Return the template for the runs of a code server, given what `docker inspect` says of its container."""
+    config, host = server["Config"], server["HostConfig"]
+    anonymous: dict[str, Json] = {target: {} for target in config["Volumes"] or {} if target != SOCKETS}
+    binds, mounts = [], []
+    for bind in host["Binds"] or []:
+        source, target, *_ = bind.split(":")
+        if re.fullmatch(ANONYMOUS, source):
+            anonymous[target] = {}
+        elif target != SOCKETS:
+            binds.append(bind)
+    for mount in host.get("Mounts") or []:
+        if mount["Target"] != SOCKETS:
+            kept = not re.fullmatch(ANONYMOUS, mount.get("Source", ""))
+            mounts.append({key: value for key, value in mount.items() if kept or key != "Source"})
+    labels = config["Labels"]
+    memory = labels[MEMORY]
+    limits = {
+        "Memory": int(memory[:-1]) * UNITS[memory[-1]],
+        "MemorySwap": int(memory[:-1]) * UNITS[memory[-1]],  # swap included
+        "CpuQuota": int(labels[CPU_PERCENT]) * 1000,  # microseconds in a tenth of a second
+        "PidsLimit": int(labels[PIDS]),
+    }
+    body = {
+        "User": config["User"],
+        "Env": [variable for variable in config["Env"] or [] if variable not in image_variables],
+        "Volumes": anonymous,
+        "HostConfig": {
+            **{key: host[key] for key in COPIED if host.get(key)},
+            **({"Binds": binds} if binds else {}),
+            **({"Mounts": mounts} if mounts else {}),
+            **limits,
+        },
+        # Compose's own labels for a one-off container of the service, so that `docker compose down --remove-orphans`
+        # stops and removes runs in progress too.
+        "Labels": {
+            "com.docker.compose.project": labels["com.docker.compose.project"],
+            "com.docker.compose.service": labels["com.docker.compose.service"],
+            "com.docker.compose.oneoff": "True",
+            "com.docker.compose.config-hash": "run",
+            "com.docker.compose.container-number": "1",
+        },
+    }
+    if config.get("StopTimeout"):
+        body["StopTimeout"] = config["StopTimeout"]
+    networks = server["NetworkSettings"]["Networks"] or {}
+    return Template(body, [networks[name]["NetworkID"] for name in networks if name != host["NetworkMode"]])
+
+
+def find_problems(server: Json, devices: dict[str, str]) -> list[str]:
+    """Say what to change in a code server's service, so that its runs cannot get more than code may have.
+
+    `devices` are the host's directories behind named volumes.
+    """
+    return [*_find_privileges(server), *_find_exposures(server, devices), *_find_missing_limits(server)]
+
+
+def _find_privileges(server: Json) -> Iterator[str]:
+    config, host = server["Config"], server["HostConfig"]
+    if not re.fullmatch("[1-9][0-9]*(:[1-9][0-9]*)?", config["User"]):
+        yield 'set "user" to the number of a user other than root, such as "1000"'
+    if host["Privileged"]:
+        yield 'remove "privileged"'
+    if host["CapAdd"]:
+        yield 'remove "cap_add"'
+    if host["CapDrop"] != ["ALL"]:
+        yield 'set "cap_drop: [ALL]"'
+    options = [option.replace("=", ":") for option in host["SecurityOpt"] or []]
+    if not {"no-new-privileges", "no-new-privileges:true"}.intersection(options):
+        yield 'add "no-new-privileges:true" to "security_opt"'
+    for option in options:
+        if option.endswith(("unconfined", ":disable")):
+            yield f'remove "{option}" from "security_opt"'
+    for setting, key in (("pid", "PidMode"), ("ipc", "IpcMode"), ("uts", "UTSMode"), ("userns_mode", "UsernsMode")):
+        if host.get(key, "").startswith(("host", "container:")):
+            yield f'remove "{setting}"'
+
+
+def _find_exposures(server: Json, devices: dict[str, str]) -> Iterator[str]:
+    project = server["Config"]["Labels"]["com.docker.compose.project"]
+    mode = server["HostConfig"]["NetworkMode"]
+    if mode in ("bridge", "default", "host", "none") or ":" in mode:
+        yield 'remove "network_mode"'
+    for name in server["NetworkSettings"]["Networks"] or {}:
+        if name in (f"{project}_{own}" for own in OWN_NETWORKS):
+            yield f'remove the network "{name}": it is not for your code'
+    for mount in server["Mounts"]:
+        name = mount.get("Name", "")
+        path = mount["Source"] if mount["Type"] == "bind" else devices.get(name)
+        if path and _exposes_host(path):
+            yield f'remove "{path}" from "volumes": whoever has it owns the host'
+        if name in (f"{project}_{own}" for own in OWN_VOLUMES) and mount["Destination"] != SOCKETS:
+            yield f'remove "{name}" from "volumes": it is not for your code'
+
+
+def _exposes_host(path: str) -> bool:
+    mounted = PurePosixPath("/" + posixpath.normpath(path).lstrip("/"))
+    return (
+        any(directory.is_relative_to(mounted) for directory in HOST)
+        or mounted.is_relative_to("/proc")
+        or mounted.is_relative_to("/sys")
+        or mounted.name in ENGINE_SOCKETS
+    )
+
+
+def _find_missing_limits(server: Json) -> Iterator[str]:
+    labels: dict[str, Any] = server["Config"]["Labels"]
+    for label, pattern, example in (
+        (MEMORY, "[1-9][0-9]*[bkmg]", "2g"),
+        (CPU_PERCENT, "[1-9][0-9]*", "200"),
+        (PIDS, "[1-9][0-9]*", "512"),
+    ):
+        if not re.fullmatch(pattern, labels.get(label, "")):
+            yield f'set the label "{label}" to something like "{example}"'

@@ -120,14 +120,15 @@ def test_code_that_does_not_load_is_refused_and_nothing_changes(command: str, ch
     assert checkout.finish(checkout.launch()) == "SUCCESS"
 
 
-def test_a_run_that_the_gate_would_reject_is_refused_and_nothing_changes(checkout: Checkout) -> None:
+@pytest.mark.parametrize("command", ["up", "deploy"])
+def test_a_run_that_the_gate_would_reject_is_refused_and_nothing_changes(command: str, checkout: Checkout) -> None:
     before, old = others(checkout), checkout.container("user_code").id
-    checkout.edit("docker-compose.yml", '_data:/data",', '_data:/data", "/etc:/host",')
-    refused = checkout.try_("up")
-    checkout.edit("docker-compose.yml", '_data:/data", "/etc:/host",', '_data:/data",')
+    checkout.edit("docker-compose.yml", "      - data:/data\n", "      - data:/data\n      - /etc:/host\n")
+    refused = checkout.try_(command)
+    checkout.edit("docker-compose.yml", "      - /etc:/host\n", "")
     assert refused.returncode != 0
-    assert 'change "volumes"' in refused.stdout
-    assert "Refused: runs cannot be started as described; the reason is above." in refused.stdout
+    assert 'user_code: remove "/etc" from "volumes"' in refused.stdout
+    assert "Refused: runs would get more than code may have" in refused.stdout
     assert (others(checkout), checkout.container("user_code").id) == (before, old)
     assert checkout.finish(checkout.launch()) == "SUCCESS"
 

@@ -228,9 +228,9 @@ case $* in
 name: x
 MAX_CONCURRENT_RUNS: "4"
 RETENTION_DAYS: 30
-"mem_limit": "2g"
-"pids_limit": 512
-"cpu_quota": 200000
+deployable-dagster.run.memory: 2g
+deployable-dagster.run.pids: "512"
+deployable-dagster.run.cpu-percent: "200"
 END
   "compose config --images"*) echo postgres:17 ;;
   *"SELECT 'runs "*) echo runs 3 ;;

@@ -11,9 +11,9 @@ CONFIG = """
   published: "%d"
   MAX_CONCURRENT_RUNS: "4"
   RETENTION_DAYS: "30"
-  "mem_limit": "2g",
-  "cpu_quota": 200000,
-  "pids_limit": 512,
+  deployable-dagster.run.memory: 2g
+  deployable-dagster.run.cpu-percent: "200"
+  deployable-dagster.run.pids: "512"
 """
 
 

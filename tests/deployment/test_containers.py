@@ -39,7 +39,7 @@ RESOURCES = {
 ACCESS = {
     "dagit": {"postgres", "user_code", "dagit", "the gate's socket", "the texts"},
     "dagster-daemon": {"postgres", "user_code", "dagit", "the gate's socket"},
-    "user_code": {"postgres", "user_code"},
+    "user_code": {"postgres", "user_code", "the texts"},
     "a run": {"postgres", "the texts"},
 }
 

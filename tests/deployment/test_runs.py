@@ -1,6 +1,8 @@
 """Runs: launched over GraphQL and from the command line, each in a container of its own."""
 
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -108,6 +110,48 @@ def test_a_run_reexecuted_after_a_transient_failure_succeeds(neighbour: Deployme
     assert neighbour.read(f"/data/{child}/sent_clean.txt") == b"A   OR      ALPHA"
     started = [event["stepKey"] for event in neighbour.events(child) if event["eventType"] == "STEP_START"]
     assert started == ["clean_string"]
+
+
+@contextmanager
+def queued_run(neighbour: Deployment) -> Iterator[str]:
+    """Yield the id of a run that waits in the queue; it starts after the end."""
+    neighbour.compose("pause", "dagster-daemon")
+    try:
+        yield neighbour.launch()
+    finally:
+        neighbour.compose("unpause", "dagster-daemon")
+
+
+def is_code_loaded(neighbour: Deployment) -> bool:
+    query = """{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError { __typename } } } } }"""
+    entries = neighbour.query(query)["locationEntries"]
+    return [entry["locationOrLoadError"]["__typename"] for entry in entries] == ["RepositoryLocation"]
+
+
+@pytest.mark.parametrize("service", ["gate", "user_code"])
+def test_a_run_waits_for_what_it_needs(service: str, neighbour: Deployment) -> None:
+    with queued_run(neighbour) as run_id:
+        neighbour.compose("stop", service)
+    try:
+        neighbour.wait_for(
+            "the run to be put back into the queue",
+            lambda: [event.get("message") for event in neighbour.events(run_id)],
+            lambda messages: "re-submitting the run into the queue" in str(messages),
+        )
+    finally:
+        neighbour.compose("start", service)
+    assert neighbour.finish(run_id) == "SUCCESS"
+    neighbour.wait_for("Dagit to find the code", lambda: is_code_loaded(neighbour))
+
+
+def test_a_queued_run_gets_the_limits_of_when_it_starts(neighbour: Deployment) -> None:
+    with queued_run(neighbour) as run_id:
+        neighbour.environment |= {"RUN_MEMORY": "777m", "RUN_PIDS": "333"}
+        neighbour.compose("up", "--detach", "--wait", "--no-deps", "user_code")
+    assert neighbour.finish(run_id) == "SUCCESS"
+    host = neighbour.run_containers[run_id].attrs["HostConfig"]
+    assert (host["Memory"], host["PidsLimit"]) == (777 << 20, 333)
+    neighbour.wait_for("Dagit to find the code", lambda: is_code_loaded(neighbour))
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ import pytest
 
 from tests.stack import Deployment
 
-# Uses ten storages, counts their pooled connections, breaks those, and uses the storages again.
+# In the environment of the service: uses ten storages, counts their pooled connections, breaks those, uses them again.
 USE_BREAK_USE = """
 import os, psycopg2
+service = open("/proc/1/task/1/children").read().split()[0]
+os.environ.update(pair.split("=", 1) for pair in open(f"/proc/{service}/environ").read().split("\\0") if pair)
 from deployable_dagster import storage
 os.environ["PGAPPNAME"] = "pooled"
 config = {"postgres_url": "postgresql+psycopg2://?plugin=pooled"}

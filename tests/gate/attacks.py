@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tests.gate.engine import EXITED, FOREIGN, OTHER, OWN
+from tests.gate.engine import CODE_SERVER, EXITED, FOREIGN, OTHER, OWN
 
 MARK = "hostile-mark"  # stands where a log must not repeat it
 V = "/v0.00"  # stands for the version that the gate speaks, and is as long
@@ -142,7 +142,6 @@ HOST_CONFIG: dict[str, dict[str, list[Any]]] = {
             "host",
             "none",
             "bridge",
-            "default",
             None,
             "other_default",
             f"container:{FOREIGN}",
@@ -272,24 +271,35 @@ def fields(body: dict[str, Any]) -> Iterator[Attack]:
                         yield Attack(family, f"{key}={value!r}"[:80], create(changed(body, key, value, inside)))
 
 
+def granted(body: dict[str, Any]) -> Iterator[Attack]:
+    """Ask for what the operator gave the code server: runs get it anyway, and no client decides."""
+    for inside in ("HostConfig", "Config"):
+        for key, value in CODE_SERVER[inside].items():
+            if value is not None and key not in ("Image", "Cmd", "Labels"):
+                part = "HostConfig" if inside == "HostConfig" else None
+                yield Attack("what the operator granted", key, create(changed(body, key, value, part)))
+
+
 def environment(body: dict[str, Any]) -> Iterator[Attack]:
-    """Variables that the description does not name."""
+    """Variables: a client may give none but the job's name."""
     env = body["Env"]
     cases: dict[str, Any] = {
         "one more": [*env, "LD_PRELOAD=/data/x.so"],
         "path": [*env, "PATH=/data"],
-        "one less": env[1:],
-        "twice": [*env, env[0]],
-        "twice, other value": [*env[1:], env[1].split("=")[0] + "=x", env[1]],
-        "another": [*env[1:], "PYTHONPATH=/data"],
-        "lower case": [env[0].lower(), *env[1:]],
-        "no value": [env[0].split("=")[0], *env[1:]],
-        "null byte": [*env[:-1], env[-1] + "\0LD_PRELOAD=/x"],
-        "space before =": [env[0].replace("=", " =", 1), *env[1:]],
-        "empty name": ["=x", *env[1:]],
-        "number": [1, *env[1:]],
-        "list": [[env[0]], *env[1:]],
-        "null": [None, *env[1:]],
+        "database": [*env, "PGHOST=192.0.2.1"],
+        "twice": [*env, *env],
+        "twice, other value": [*env, "DAGSTER_RUN_JOB_NAME=x"],
+        "other value": ["DAGSTER_RUN_JOB_NAME=x"],
+        "another": ["PYTHONPATH=/data"],
+        "lower case": [env[0].lower()],
+        "no value": [env[0].split("=")[0]],
+        "null byte": [env[0] + "\0LD_PRELOAD=/x"],
+        "new line": [env[0] + "\n"],
+        "space before =": [env[0].replace("=", " =", 1)],
+        "empty name": ["=x"],
+        "number": [1],
+        "list": [env],
+        "null": [None],
         "empty": [],
         "missing": None,
         "mapping": dict(pair.split("=", 1) for pair in env),
@@ -300,7 +310,7 @@ def environment(body: dict[str, Any]) -> Iterator[Attack]:
 
 
 def labels(body: dict[str, Any]) -> Iterator[Attack]:
-    """Labels that the description does not give."""
+    """Labels: a client may give none but the run's and the job's."""
     given = body["Labels"]
     cases: dict[str, Any] = {
         "owner": {**given, "deployable-dagster.gate": "project"},
@@ -310,7 +320,7 @@ def labels(body: dict[str, Any]) -> Iterator[Attack]:
         "not one-off": {**given, "com.docker.compose.oneoff": "False"},
         "no run": {key: value for key, value in given.items() if key != "dagster/run_id"},
         "no job": {key: value for key, value in given.items() if key != "dagster/job_name"},
-        "one less": {key: value for key, value in given.items() if key != "com.docker.compose.service"},
+        "code server": {**given, "deployable-dagster.run.memory": "999999g"},
         "run with a new line": {**given, "dagster/run_id": f"x\n{MARK}"},
         "run is a path": {**given, "dagster/run_id": "../../../../etc/passwd"},
         "run too long": {**given, "dagster/run_id": "a" * 5000},
@@ -764,7 +774,7 @@ def smuggling(body: dict[str, Any]) -> Iterator[Attack]:
 def slow_and_huge(body: dict[str, Any]) -> Iterator[Attack]:
     """Send what never ends, or is too large."""
     content = json.dumps(body).encode()
-    large = json.dumps({**body, "Env": [f"{pair}{'x' * 40000}" for pair in body["Env"]]}).encode()
+    large = json.dumps({**body, "Env": [f"{pair}{'x' * 80000}" for pair in body["Env"]]}).encode()
     cases = {
         "large body": create(large),
         "megabytes": create(b" " * 5_000_000 + content),
@@ -798,7 +808,16 @@ def stop_door(body: dict[str, Any]) -> Iterator[Attack]:
 def attacks(body: dict[str, Any], version: str) -> list[Attack]:
     """List all attacks, each of them once, made from the body that the launcher sends to this version of the API."""
     made = [
-        *(*fields(body), *environment(body), *labels(body), *json_tricks(body), *containers(), *powers(), *engine()),
+        *(
+            *fields(body),
+            *granted(body),
+            *environment(body),
+            *labels(body),
+            *json_tricks(body),
+            *containers(),
+            *powers(),
+            *engine(),
+        ),
         *(*paths(body, version), *smuggling(body), *slow_and_huge(body), *stop_door(body)),
     ]
     real = (attack._replace(raw=attack.raw.replace(V.encode(), f"/v{version}".encode())) for attack in made)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from typing import Any
 
 import docker
 import pytest
-import yaml
 
 from tests.gate.engine import FakeEngine
 
@@ -23,13 +21,6 @@ IMAGE = "project-user_code"
 TAGGED = f"{IMAGE}:1a2b3c4d5e6f-dirty-0a1b2c3d"
 RUN_ID = "01234567-89ab-cdef-0123-456789abcdef"
 ARGUMENTS = {"__class__": "ExecuteRunArgs", "instance_ref": None, "pipeline_run_id": RUN_ID}
-LAUNCHED_ENV = {"CONNECTION_CREDENTIALS": "the-secret-of-the-launcher"}
-
-
-def description(project: str = "project") -> str:
-    """Return the description of a run container in docker-compose.yml, as Compose interpolates it."""
-    text = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["x-run"]["DAGSTER_CONTAINER_CONTEXT"]
-    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", lambda found: found[2] or project, str(text))
 
 
 def settings(directory: Path, engine: str, most: str = "4", project: str = "project") -> dict[str, str]:
@@ -48,22 +39,19 @@ def settings(directory: Path, engine: str, most: str = "4", project: str = "proj
 class Gate:
     """The gate as a process of its own, with its doors in a directory."""
 
-    def __init__(
-        self, directory: Path, engine: str, runs: dict[str, str], most: str = "4", project: str = "project"
-    ) -> None:
+    def __init__(self, directory: Path, engine: str, most: str = "4", project: str = "project") -> None:
         """Start it in front of the engine with this socket."""
         self.doors = {name: directory / name / "docker.sock" for name in ("launch", "stop")}
         for path in (directory / "launch", directory / "stop", directory / "state"):
             path.mkdir(exist_ok=True)
         self.log = directory / "gate.log"
-        self.command = [*GATE, *(part for run in runs.items() for part in run)]
         self.environment = settings(directory, engine, most, project)
         self.start()
 
     def start(self) -> None:
         """Start it, and wait until it is open."""
         with self.log.open("a") as log:
-            self.process = subprocess.Popen(self.command, env=self.environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(GATE, env=self.environment, stdout=log, stderr=log)
         opened = self.text().count("open: API")
         for _ in range(200):
             if self.text().count("open: API") > opened:
@@ -101,22 +89,15 @@ class Gate:
             return answer
 
 
-def launch(client: docker.DockerClient, text: str, image: str = TAGGED, run: str = RUN_ID) -> Any:
+def launch(client: docker.DockerClient, image: str = TAGGED, run: str = RUN_ID) -> Any:
     """Create a run container as DockerRunLauncher does."""
-    part = json.loads(text)["docker"]
-    kwargs = {**part["container_kwargs"]}
-    kwargs.pop("stop_timeout", None)
-    labels = {**kwargs.pop("labels", {}), "dagster/run_id": run, "dagster/job_name": "clean_string_job"}
-    pairs = (variable.partition("=") for variable in part["env_vars"])
-    environment = {name: value or LAUNCHED_ENV.get(name, f"value of {name}") for name, _, value in pairs}
     return client.containers.create(
         image=image,
         command=["dagster", "api", "execute_run", json.dumps(ARGUMENTS)],
         detach=True,
-        environment={**environment, "DAGSTER_RUN_JOB_NAME": "clean_string_job"},
-        network=part["networks"][0],
-        labels=labels,
-        **kwargs,
+        environment={"DAGSTER_RUN_JOB_NAME": "clean_string_job"},
+        network=None,
+        labels={"dagster/run_id": run, "dagster/job_name": "clean_string_job"},
     )
 
 
@@ -129,7 +110,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeEngine]:
 
 @pytest.fixture(scope="module")
 def gate(engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    gate = Gate(tmp_path_factory.mktemp("gate"), engine.socket, {IMAGE: description()}, most="1000")
+    gate = Gate(tmp_path_factory.mktemp("gate"), engine.socket, most="1000")
     yield gate
     gate.stop()
 
@@ -139,11 +120,11 @@ def open_gate(tmp_path: Path) -> Iterator[Callable[..., tuple[Gate, FakeEngine]]
     """Open gates of one's own, each in front of a new engine."""
     opened: list[tuple[Gate, FakeEngine]] = []
 
-    def open_one(text: str | None = None, most: str = "4", **versions: str) -> tuple[Gate, FakeEngine]:
+    def open_one(most: str = "4", **versions: str) -> tuple[Gate, FakeEngine]:
         directory = tmp_path / str(len(opened))
         directory.mkdir()
         engine = FakeEngine(directory, **versions)
-        opened.append((Gate(directory, engine.socket, {IMAGE: text or description()}, most), engine))
+        opened.append((Gate(directory, engine.socket, most), engine))
         return opened[-1]
 
     yield open_one

@@ -2,7 +2,7 @@
 
 import io
 import os
-import statistics
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -12,26 +12,55 @@ from typing import Any, NamedTuple
 
 import docker
 import pytest
+from gate import template
 
 from tests.gate.attacks import attacks
-from tests.gate.conftest import Gate, description, launch
+from tests.gate.conftest import ROOT, Gate, launch
 from tests.gate.engine import FOREIGN, LABEL, OWN, FakeEngine
 
 BASE = "python:3.13-slim-trixie"
 PROJECT_LABEL = "com.docker.compose.project"
 
 
+# What an operator may add to user_code.
+ADDED = """
+services:
+  user_code:
+    command: [sleep, "600"]
+    healthcheck: {{ disable: true }}
+    env_file: [{directory}/pipeline.env]
+    extra_hosts: ["warehouse.example:192.0.2.1"]
+    group_add: ["44"]
+    networks: [runs, warehouse]
+    volumes: ["{directory}/input:/input:ro", "archive:/archive", /scratch]
+    secrets: [token]
+networks: {{ warehouse: }}
+volumes:
+  archive: {{ driver_opts: {{ type: none, o: bind, device: "{directory}/archive" }} }}
+secrets:
+  token: {{ file: "{directory}/token" }}
+"""
+
+
 class Deployment(NamedTuple):
-    """A gate in front of the real engine, and what is needed to launch runs."""
+    """A gate and a code server on the real engine, and what is needed to launch runs."""
 
     project: str
     image: str
     engine: docker.DockerClient
     gate: Gate
+    directory: Path
 
     def launch(self, client: docker.DockerClient) -> Any:
         """Create a run container."""
-        return launch(client, description(self.project), f"{self.image}:latest", str(uuid.uuid4()))
+        return launch(client, f"{self.image}:latest", str(uuid.uuid4()))
+
+    def compose(self, *args: str, **settings: str) -> None:
+        """Call Compose on the project's own file and what the operator added."""
+        files = ["--file", str(ROOT / "docker-compose.yml"), "--file", str(self.directory / "added.yml")]
+        command = ["docker", "compose", "--env-file", os.devnull, "--project-name", self.project, *files, *args]
+        done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
     def runs(self) -> list[Any]:
         """List all run containers."""
@@ -41,9 +70,8 @@ class Deployment(NamedTuple):
 
     def clear(self) -> None:
         """Remove all run containers."""
-        ours = {"label": f"{PROJECT_LABEL}={self.project}"}
-        for container in self.engine.containers.list(all=True, filters=dict(ours), ignore_removed=True):
-            container.remove(force=True)
+        for container in self.runs():
+            container.remove(force=True, v=True)
 
 
 @pytest.fixture(scope="module")
@@ -57,25 +85,28 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     project = f"gate-test-{uuid.uuid4().hex[:8]}"
     image = f"{project}-user_code"
     # A stand-in for the user's code: its `dagster` sleeps.
-    file = (
-        f"FROM {BASE}\nRUN printf '#!/bin/sh\\nsleep 600' >/usr/local/bin/dagster && chmod +x /usr/local/bin/dagster\n"
-    )
+    script = "RUN printf '#!/bin/sh\\nsleep 600' >/usr/local/bin/dagster && chmod +x /usr/local/bin/dagster"
+    file = f"FROM {BASE}\n{script}\nENV MODE=of-the-image\nUSER 1000\n"
     engine.images.build(fileobj=io.BytesIO(file.encode()), tag=image, rm=True)
-    network = engine.networks.create(f"{project}_runs")
     directory = tmp_path_factory.mktemp("gate")
-    gate = Gate(directory, "/var/run/docker.sock", {image: description(project)}, project=project)
-    made = Deployment(project, image, engine, gate)
-    yield made
-    gate.stop()
-    made.clear()
-    network.remove()
-    for volume in engine.volumes.list():
-        if volume.name.startswith(f"{project}_"):
-            volume.remove()
-    engine.images.remove(image)
+    for name in ("input", "archive"):
+        (directory / name).mkdir()
+        (directory / name / "file").write_text(f"in {name}")
+    (directory / "token").write_text("secret token")
+    (directory / "pipeline.env").write_text("GREETING='it is $5, \"ünï\"'\nMODE=of-the-operator\n")
+    (directory / "added.yml").write_text(ADDED.format(directory=directory))
+    made = Deployment(project, image, engine, Gate(directory, "/var/run/docker.sock", project=project), directory)
+    try:
+        made.compose("up", "--detach", "--no-deps", "--no-build", "user_code")
+        yield made
+    finally:
+        made.gate.stop()
+        made.clear()
+        made.compose("down", "--volumes", "--remove-orphans")
+        engine.images.remove(image)
 
 
-def test_a_run_container_is_what_the_description_says(deployment: Deployment) -> None:
+def test_a_run_container_is_like_its_code_server(deployment: Deployment) -> None:
     container = deployment.launch(deployment.gate.client())
     container.start()
     real = deployment.engine.containers.get(container.id)
@@ -85,16 +116,34 @@ def test_a_run_container_is_what_the_description_says(deployment: Deployment) ->
     assert config["User"] == "1000"
     assert (host["CapDrop"], host["CapAdd"], host["Privileged"], host["ReadonlyRootfs"]) == (["ALL"], None, False, True)
     assert (host["Memory"], host["CpuQuota"], host["PidsLimit"]) == (2 << 30, 200_000, 512)
-    assert host["NetworkMode"] == f"{project}_runs"
-    assert sorted(host["Binds"]) == [
-        f"{project}_data:/data",
-        f"{project}_secret:/secret:ro",
-        f"{project}_storage:/opt/dagster/storage",
-    ]
-    status = str(real.exec_run("cat /proc/1/status").output)
-    assert r"CapEff:\t0000000000000000" in status
-    assert r"CapBnd:\t0000000000000000" in status
-    assert r"NoNewPrivs:\t1" in status
+    assert (host["RestartPolicy"]["Name"], host["AutoRemove"]) == ("", False)
+    assert set(real.attrs["NetworkSettings"]["Networks"]) == {f"{project}_runs", f"{project}_warehouse"}
+    mounts = {mount["Destination"]: (mount["Type"], mount.get("Name"), mount["RW"]) for mount in real.attrs["Mounts"]}
+    scratch = mounts.pop("/scratch")[1]
+    assert mounts == {
+        "/data": ("volume", f"{project}_data", True),
+        "/opt/dagster/storage": ("volume", f"{project}_storage", True),
+        "/secret": ("volume", f"{project}_secret", False),
+        "/archive": ("volume", f"{project}_archive", True),
+        "/input": ("bind", None, False),
+        "/run/secrets/token": ("bind", None, False),
+    }
+    (server,) = deployment.engine.containers.list(filters={"label": [f"{PROJECT_LABEL}={project}", template.MEMORY]})
+    assert scratch not in [mount.get("Name") for mount in server.attrs["Mounts"]]  # each has one of its own
+
+    def told(command: str) -> str:
+        _, output = real.exec_run(["sh", "-c", command])
+        assert isinstance(output, bytes)
+        return output.decode().strip()
+
+    assert told("cat /input/file /archive/file /run/secrets/token") == "in inputin archivesecret token"
+    assert told("getent hosts warehouse.example").split() == ["192.0.2.1", "warehouse.example"]
+    assert told('echo "$GREETING $MODE $DAGSTER_RUN_JOB_NAME"') == ('it is $5, "ünï" of-the-operator clean_string_job')
+    assert "44" in told("id -G").split()
+    status = told("cat /proc/1/status")
+    assert "CapEff:\t0000000000000000" in status
+    assert "CapBnd:\t0000000000000000" in status
+    assert "NoNewPrivs:\t1" in status
     at_stop = deployment.gate.client("stop").containers.get(container.id)
     assert at_stop.status == "running"
     at_stop.stop(timeout=1)
@@ -148,6 +197,7 @@ def test_no_attack_leaves_a_trace(deployment: Deployment, tmp_path: Any) -> None
         allowed["State"],
     )
     assert "x" not in [volume.name for volume in engine.volumes.list()]
+    foreign.remove(force=True)
     deployment.clear()
 
 
@@ -167,49 +217,36 @@ def test_80_at_once_do_not_beat_the_cap(deployment: Deployment) -> None:
     deployment.clear()
 
 
-def test_each_code_location_has_limits_of_its_own(deployment: Deployment, tmp_path: Path) -> None:
-    second = f"{deployment.project}-second"
-    deployment.engine.images.get(deployment.image).tag(second)
-    texts = {
-        deployment.image: description(deployment.project),
-        second: description(deployment.project).replace('"mem_limit": "2g"', '"mem_limit": "64m"'),
-    }
-    gate = Gate(tmp_path, "/var/run/docker.sock", texts, project=deployment.project)
+def test_changed_limits_reach_runs_that_were_asked_for_before(deployment: Deployment) -> None:
+    """What a client asks for says nothing of limits, so a run that was queued before gets the new ones."""
+    deployment.compose("up", "--detach", "--no-deps", "--no-build", "user_code", RUN_MEMORY="300m", RUN_PIDS="99")
+    run = deployment.launch(deployment.gate.client())
+    host = deployment.engine.api.inspect_container(run.id)["HostConfig"]
+    assert (host["Memory"], host["PidsLimit"]) == (300 << 20, 99)
+    deployment.clear()
+
+
+def test_each_code_location_has_limits_of_its_own(deployment: Deployment) -> None:
+    engine, second = deployment.engine, f"{deployment.project}-second"
+    engine.images.get(deployment.image).tag(second)
+    (first,) = engine.containers.list(filters={"label": [f"{PROJECT_LABEL}={deployment.project}", template.MEMORY]})
+    labels = {**first.labels, "com.docker.compose.service": "second", template.MEMORY: "64m"}
+    server = engine.containers.run(
+        second,
+        "sleep 600",
+        labels=labels,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges:true"],
+        network=f"{deployment.project}_runs",
+        detach=True,
+    )
     try:
-        memory = []
-        for image, text in texts.items():
-            run = launch(gate.client(), text, f"{image}:latest", str(uuid.uuid4()))
-            memory.append(deployment.engine.api.inspect_container(run.id)["HostConfig"]["Memory"])
-        assert memory == [2 << 30, 64 << 20]
-        with pytest.raises(docker.errors.APIError, match="not as described: HostConfig"):
-            launch(gate.client(), texts[deployment.image], f"{second}:latest")
+        client = deployment.gate.client()
+        runs = [launch(client, f"{image}:latest", str(uuid.uuid4())) for image in (deployment.image, second)]
+        limits = [engine.api.inspect_container(run.id)["HostConfig"]["Memory"] for run in runs]
+        assert limits[1] == 64 << 20
+        assert limits[0] > limits[1]
     finally:
-        gate.stop()
         deployment.clear()
-        deployment.engine.images.remove(second)
-
-
-def test_latency(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the gate adds to a call is less than 100 ms before the real engine."""
-    clients = {"engine": deployment.engine, "gate": deployment.gate.client()}
-    took: dict[tuple[str, str], list[float]] = {}
-    for name in list(clients) * 5:
-        api, container = clients[name].api, None
-        for call in ("version", "create", "inspect", "start", "stop"):
-            began = time.perf_counter()
-            if call == "version":
-                api.version(api_version=False)
-            elif call == "create":
-                container = deployment.launch(clients[name])
-            else:
-                assert container is not None
-                {"inspect": container.reload, "start": container.start, "stop": lambda c=container: c.stop(timeout=1)}[
-                    call
-                ]()
-            took.setdefault((call, name), []).append((time.perf_counter() - began) * 1000)
-    medians = {call: [statistics.median(took[call, name]) for name in clients] for call, _ in took}
-    with capsys.disabled():
-        print("\n\nmilliseconds (median): engine, gate")
-        for call, (engines, gates) in medians.items():
-            print(f"  {call:10} {engines:7.1f} {gates:7.1f}")
-    assert max(gates - engines for engines, gates in medians.values()) < 100, medians
+        server.remove(force=True)
+        engine.images.remove(second)
