@@ -144,7 +144,7 @@ def write_bills(engine: docker.DockerClient, project: str, images: list[str]) ->
         bom = Bom(components=parts)
         bom.metadata.component = Component(name=image, type=ComponentType.CONTAINER)
         bom.register_dependency(bom.metadata.component, parts)
-        stem = re.sub(f"^{project}-(.*):.*", r"\1", image)  # our own have the same whatever their tag
+        stem = re.sub(f"^{project}-([^:]*).*", r"\1", image)  # our own have the same whatever their tag
         bill = BILLS / f"{re.sub('[/:]', '-', stem)}.cdx.json"
         outputter = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6)
         outputter.output_to_file(str(bill), allow_overwrite=True, indent=1)

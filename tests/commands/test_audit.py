@@ -32,7 +32,7 @@ def test_what_we_deploy_passes_and_each_image_has_a_bill_of_materials(edge: Publ
     assert "UNEXPECTED" not in done.stdout
     parts = {
         image: {part["purl"] for part in json.loads((ROOT / f"audit/{image}.cdx.json").read_text())["components"]}
-        for image in ("dagster", "user_code", "gate", "edge", "postgres-17")
+        for image in ("dagster", "user_code", "gate", "edge", "postgres")
     }
     assert f"pkg:pypi/dagster-webserver@{version('dagster-webserver')}" in parts["dagster"]
     assert f"pkg:pypi/aiohttp@{version('aiohttp')}" in parts["gate"]
