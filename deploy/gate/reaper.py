@@ -14,6 +14,7 @@ from gate.strict_json import Json
 KEEP_UNSTARTED = 300  # seconds after which a container that was created but never started is removed
 KEEP_ENDED = 60  # seconds that an ended one is kept: for Dagster, which may not know yet that it ended
 KEEP_UNREAD = 24 * 3600  # and a failed one until its last lines are read, or for so long
+MOST_UNREAD = 50  # of those; beyond that, the first to fail is removed: each may have a log of 30 MB
 
 log = logging.getLogger("gate")
 
@@ -29,6 +30,7 @@ class Reaper:
         self.engine, self.directory = engine, directory
         self.tasks: dict[str, asyncio.Task[None]] = {}  # by container
         self.lines_read: dict[str, asyncio.Event] = {}
+        self.unread: dict[str, asyncio.Event] = {}  # of failed ones, the first to fail first
         self.stopped: set[str] = set()
 
     async def take_over(self) -> None:
@@ -67,8 +69,13 @@ class Reaper:
                 status, end = await self.engine.ask("POST", f"/containers/{container}/wait", wait=None)
                 if status == 200:
                     failed = (end or {}).get("StatusCode") != 0 and container not in self.stopped
+                    if failed and not self.lines_read[container].is_set():
+                        self.unread[container] = self.lines_read[container]
+                        if len(self.unread) > MOST_UNREAD:
+                            self.unread.pop(next(iter(self.unread))).set()
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self.lines_read[container].wait(), KEEP_UNREAD if failed else KEEP_ENDED)
+                        self.unread.pop(container, None)
                         await asyncio.sleep(KEEP_ENDED)
                 status, _ = await self.engine.ask("DELETE", f"/containers/{container}", v="1")  # without force
                 gone = status in (204, 404)
@@ -79,6 +86,7 @@ class Reaper:
         log.info("removed %s, which has ended", container[:12])
         (self.directory / container).unlink(missing_ok=True)
         del self.tasks[container], self.lines_read[container]
+        self.unread.pop(container, None)
         self.stopped.discard(container)
 
     async def remove_unstarted(self, containers: list[dict[str, Json]]) -> None:

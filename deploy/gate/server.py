@@ -28,7 +28,7 @@ ROUTES = {
     "create": "POST PREFIX/containers/create",
     "inspect": f"GET PREFIX{CONTAINER}/json",
     "start": f"POST PREFIX{CONTAINER}/start",
-    "stop": rf"POST PREFIX{CONTAINER}/stop(\?t=(?P<seconds>[0-9]{{1,4}}))?",
+    "stop": rf"POST PREFIX{CONTAINER}/stop(\?t=(?P<seconds>[0-9]{{1,2}}))?",
     "logs": rf"GET PREFIX{CONTAINER}/logs\?stderr=1&stdout=1&timestamps=0&follow=0&tail=20",
 }
 DOORS = {"launch": list(ROUTES), "stop": ["version", "inspect", "stop"]}

@@ -650,6 +650,7 @@ def paths(body: dict[str, Any], version: str) -> Iterator[Attack]:
             "?t=+1",
             "?t=1.5",
             "?t=1e9",
+            "?t=100",
             "?t=99999",
             "?t=0x10",
             "?t=1&t=2",

@@ -418,6 +418,34 @@ def test_a_restarted_gate_knows_whose_last_lines_were_read(tmp_path: Path, monke
     engine.close()
 
 
+def test_of_too_many_failed_run_containers_the_first_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reaper, "KEEP_ENDED", 0.1)
+    monkeypatch.setattr(reaper, "MOST_UNREAD", 2)
+    engine = FakeEngine(tmp_path)
+    failed = [f"{number}f" * 32 for number in range(5)]
+    for id_ in failed:
+        engine.add(id_, {LABEL: "project"}, "exited", code=137)
+
+    async def fail_one_after_the_other() -> None:
+        async with Engine(engine.socket, "project") as client:
+            watcher = reaper.Reaper(client, tmp_path)
+            for id_ in failed:
+                watcher.track(id_)
+                while id_ not in watcher.unread:
+                    await asyncio.sleep(0.01)
+            await asyncio.gather(*(watcher.tasks[id_] for id_ in failed[:3] if id_ in watcher.tasks))
+            assert list(watcher.tasks) == failed[3:]
+            for task in watcher.tasks.values():
+                task.cancel()
+
+    with ThreadPoolExecutor() as thread:  # this one has the browser's event loop
+        thread.submit(asyncio.run, asyncio.wait_for(fail_one_after_the_other(), 10)).result()
+    assert [id_ in engine.containers for id_ in failed] == [False, False, False, True, True]
+    engine.close()
+
+
 def test_a_restarted_gate_removes_what_ended_meanwhile(open_gate: OpenGate, tmp_path: Path) -> None:
     gate, engine = open_gate()
     container = launch(gate.client())
