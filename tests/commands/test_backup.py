@@ -5,6 +5,7 @@ import os
 import pty
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def test_a_round_trip(checkout: Checkout, other: Checkout) -> None:
     assert lacking(other) == []
     assert set(other.sql("SELECT run_id FROM runs").splitlines()) >= set(runs)
     # Those in flight then are failed now, and the schedule goes on.
-    other.wait_for("the end of those", other.unfinished, lambda left: not set(runs) & set(left), timeout=120)
+    other.wait_for("the end of those", other.unfinished, lambda left: not set(runs) & set(left), timeout=260)
     assert {other.status(run_id) for run_id in runs} <= {"SUCCESS", "FAILURE"}
     query = "SELECT max(value) FROM run_tags WHERE key = 'date'"
     latest = other.sql(query)
@@ -83,6 +84,29 @@ def test_a_killed_backup_leaves_nothing_like_one(checkout: Checkout) -> None:
     checkout.in_volume("data", "rm large")
     assert sorted((checkout.directory / "backups").glob("[!.]*")) == before
     assert (checkout.directory / checkout.backup() / "SHA256SUMS").exists()
+
+
+def test_a_sparse_file_stays_sparse(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.in_volume("data", "truncate --size=200G sparse")
+    try:
+        began = time.monotonic()
+        archive = checkout.directory / checkout.backup() / "data.tar.gz"
+        assert time.monotonic() - began < 60
+    finally:
+        checkout.in_volume("data", "rm sparse")
+    subprocess.run(["tar", "--extract", "--gzip", f"--directory={tmp_path}", f"--file={archive}"], check=True)
+    restored = (tmp_path / "sparse").stat()
+    assert (restored.st_size, restored.st_blocks) == (200 << 30, 0)
+
+
+def test_a_backup_for_which_there_is_no_room_is_not_begun(checkout: Checkout, tmp_path: Path) -> None:
+    (tmp_path / "df").write_text("#!/bin/sh\necho header; echo disk 100 99 1 99% /\n")
+    (tmp_path / "df").chmod(0o755)
+    before = sorted((checkout.directory / "backups").glob("*"))
+    refused = checkout.try_("backup", f"PATH={tmp_path}:{os.environ['PATH']}")
+    assert refused.returncode != 0
+    assert "Refused: the backup may need" in refused.stdout
+    assert sorted((checkout.directory / "backups").glob("*")) == before
 
 
 def test_without_a_stack_there_is_no_backup(docker_engine: None, tmp_path: Path) -> None:
