@@ -174,7 +174,7 @@ class Bench:
         options = ["--network", f"{project}_runs", "--volume", f"{project}_secret:/secret:ro"]
         options += ["--volume", f"{self.directory}/dagster.yaml:/opt/dagster/dagster.yaml:ro"]
         options += ["--volume", f"{self.directory}/bench/floor.py:/opt/dagster/floor.py:ro"]
-        for variable in ("PGHOST=postgres", "PGUSER=dagster", "PGDATABASE=dagster", "PGPASSFILE=/secret/pgpass"):
+        for variable in ("PGSERVICEFILE=/secret/pg_service.conf",):
             options += ["--env", variable]
         options += ["--env", "MAX_CONCURRENT_RUNS=1", "--env", "DAGSTER_HOME=/opt/dagster", "--env", "DATA_PATH=/tmp"]
         command = ["docker", "run", "--rm", *options, f"{project}-user_code", "python", "floor.py"]

@@ -96,6 +96,11 @@ DEVIATIONS = {
     ("5.9", "dagit"): "the web interface",
     ("5.14", "edge"): "it is for other machines; PUBLISH_ADDRESS narrows it",
     ("5.12", "*"): "services share by demand; runs, and password checks at the edge, are limited",
+    (
+        "5.13",
+        "user_code",
+    ): "your code may write in its home, in /tmp and beside itself, until the container ends",
+    ("5.13", "run"): "as user_code",
     ("5.15", "*"): "a service returns however long what it needs was away",
     ("5.27", "run"): "the daemon watches it",
 }

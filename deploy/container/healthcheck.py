@@ -36,7 +36,9 @@ def daemon() -> None:
 
     away = Path("/dev/shm/away")
     try:
-        with psycopg2.connect(connect_timeout=TIMEOUT, options=f"-c statement_timeout={TIMEOUT}s") as connection:
+        with psycopg2.connect(
+            service="dagster", connect_timeout=TIMEOUT, options=f"-c statement_timeout={TIMEOUT}s"
+        ) as connection:
             cursor = connection.cursor()
             cursor.execute(
                 """

@@ -75,9 +75,13 @@ def make(server: Json, image_variables: list[str]) -> Template:
         "CpuQuota": int(labels[CPU_PERCENT]) * 1000,  # microseconds in a tenth of a second
         "PidsLimit": int(labels[PIDS]),
     }
+    variables = [variable for variable in config["Env"] or [] if variable not in image_variables]
+    if not any(variable.startswith("PYTHON_CPU_COUNT=") for variable in variables):
+        # As many workers as the host has cores would not fit into the run's memory.
+        variables.insert(0, f"PYTHON_CPU_COUNT={-(-int(labels[CPU_PERCENT]) // 100)}")
     body = {
         "User": config["User"],
-        "Env": [variable for variable in config["Env"] or [] if variable not in image_variables],
+        "Env": variables,
         "Volumes": anonymous,
         "HostConfig": {
             **{key: host[key] for key in COPIED if host.get(key)},

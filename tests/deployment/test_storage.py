@@ -11,11 +11,11 @@ service = open("/proc/1/task/1/children").read().split()[0]
 os.environ.update(pair.split("=", 1) for pair in open(f"/proc/{service}/environ").read().split("\\0") if pair)
 from deployable_dagster import storage
 os.environ["PGAPPNAME"] = "pooled"
-config = {"postgres_url": "postgresql+psycopg2://?plugin=pooled"}
+config = {"postgres_url": "postgresql+psycopg2://?service=dagster&plugin=pooled"}
 storages = [storage.PostgresStorage.from_config_value(None, config) for _ in range(10)]
 for each in storages:
     each.run_storage.get_runs(limit=1)
-with psycopg2.connect(application_name="counts").cursor() as cursor:
+with psycopg2.connect(service="dagster", application_name="counts").cursor() as cursor:
     pooled = "FROM pg_stat_activity WHERE application_name = 'pooled'"
     cursor.execute(f"SELECT count(*) {pooled}")
     print(cursor.fetchone()[0])

@@ -149,7 +149,7 @@ def test_a_run_is_made_like_the_newest_running_code_server_of_its_image(open_gat
     elsewhere = {**LABELS, "com.docker.compose.project": "other"}
     engine.add_code_server("e6" * 32, created=5, Config={"Labels": elsewhere, "Env": ["NEW=no"]})
     launch(gate.client())
-    assert created(engine)["Env"] == ["NEW=yes", "DAGSTER_RUN_JOB_NAME=clean_string_job"]
+    assert created(engine)["Env"] == ["PYTHON_CPU_COUNT=2", "NEW=yes", "DAGSTER_RUN_JOB_NAME=clean_string_job"]
     assert created(engine)["HostConfig"]["Memory"] == 3 << 30
     launch(gate.client(), "registry:5000/reports:8")
     assert created(engine)["HostConfig"]["Memory"] == 64 << 20

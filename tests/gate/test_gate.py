@@ -72,6 +72,7 @@ RUN_CONTAINER = {
     "Cmd": ["dagster", "api", "execute_run", json.dumps(ARGUMENTS)],
     "User": "1000",
     "Env": [
+        "PYTHON_CPU_COUNT=2",  # 150 % of a core
         *("PGHOST=postgres", f"CREDENTIALS={SECRET}", 'TRICKY=a="b" $c\nd', "HOME=/scratch/home"),
         "DAGSTER_RUN_JOB_NAME=clean_string_job",
     ],
