@@ -22,6 +22,7 @@ TOOLS = {
     "cp": "R",
     "cut": "cdf",
     "date": "u",
+    "df": "Pk",
     "dirname": "",
     "du": "sh",
     "env": "",
