@@ -114,7 +114,7 @@ def test_a_run_container_is_like_its_code_server(deployment: Deployment) -> None
     project = deployment.project
     assert config["Labels"][LABEL] == project
     assert config["User"] == "1000"
-    assert (host["CapDrop"], host["CapAdd"], host["Privileged"], host["ReadonlyRootfs"]) == (["ALL"], None, False, True)
+    assert (host["CapDrop"], host["CapAdd"], host["Privileged"]) == (["ALL"], None, False)
     assert (host["Memory"], host["CpuQuota"], host["PidsLimit"]) == (2 << 30, 200_000, 512)
     assert (host["RestartPolicy"]["Name"], host["AutoRemove"]) == ("", False)
     assert set(real.attrs["NetworkSettings"]["Networks"]) == {f"{project}_runs", f"{project}_warehouse"}
@@ -129,6 +129,7 @@ def test_a_run_container_is_like_its_code_server(deployment: Deployment) -> None
         "/run/secrets/token": ("bind", None, False),
     }
     (server,) = deployment.engine.containers.list(filters={"label": [f"{PROJECT_LABEL}={project}", template.MEMORY]})
+    assert host["ReadonlyRootfs"] == server.attrs["HostConfig"]["ReadonlyRootfs"]
     assert scratch not in [mount.get("Name") for mount in server.attrs["Mounts"]]  # each has one of its own
 
     def told(command: str) -> str:
