@@ -229,6 +229,7 @@ case $* in
 name: x
 MAX_CONCURRENT_RUNS: "4"
 RETENTION_DAYS: 30
+DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS: "60"
 deployable-dagster.run.memory: 2g
 deployable-dagster.run.pids: "512"
 deployable-dagster.run.cpu-percent: "200"

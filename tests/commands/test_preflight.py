@@ -1,28 +1,33 @@
 """deploy/commands/preflight: what is missing is said in clear words, before anything starts."""
 
 import os
+import shutil
 import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.stack import ROOT
+
 CONFIG = """
   published: "%d"
   MAX_CONCURRENT_RUNS: "4"
   RETENTION_DAYS: "30"
+  DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS: "60"
   deployable-dagster.run.memory: 2g
   deployable-dagster.run.cpu-percent: "200"
   deployable-dagster.run.pids: "512"
 """
 
 
-def preflight(tmp_path: Path, docker: str) -> subprocess.CompletedProcess[str]:
+def preflight(tmp_path: Path, docker: str, checkout: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run the script with a `docker` command whose body is given in shell."""
     (tmp_path / "docker").write_text(f"#!/bin/sh\n{docker}\n")
     (tmp_path / "docker").chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    return subprocess.run(["deploy/commands/preflight"], env=environment, capture_output=True, text=True, check=False)
+    command = [checkout / "deploy/commands/preflight"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +65,14 @@ def test_a_free_port_will_do(tmp_path: Path) -> None:
         port = server.getsockname()[1]
     said = preflight(tmp_path, f"case $* in *config) echo '{CONFIG % port}' ;; esac")
     assert (said.returncode, said.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("line", ["DATA_PATH=/data", "export PGSERVICEFILE='x'", " RETENTION_DAYS = 3", "#DATA_PATH=x"])
+def test_a_variable_of_the_deployment_in_pipeline_env_is_named(tmp_path: Path, line: str) -> None:
+    shutil.copytree(ROOT / "deploy/commands", tmp_path / "checkout/deploy/commands")
+    (tmp_path / "checkout/pipeline.env").write_text(f"MINE=1\n{line}\nMY_DATA_PATH=/x\n")
+    said = preflight(tmp_path, f"case $* in *config) echo '{CONFIG % 1}' ;; esac", tmp_path / "checkout")
+    assert ("pipeline.env has no effect" in said.stderr) == (not line.startswith("#"))
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,7 @@ def test_every_listener_survives_garbage(deployment: Deployment) -> None:
         ("RUN_MEMORY", "2 GB"),
         ("RUN_CPU_PERCENT", "1.5"),
         ("RUN_PIDS", "0"),
+        ("SENSOR_TIMEOUT", "1m"),
         ("RETENTION_DAYS", "-1"),
         ("DAGIT_PORT", "web"),
     ],
