@@ -153,9 +153,7 @@ require_volume() {
 with_volume() { # the volume, the script, its arguments
   local volume=$1 script=$2
   shift 2
-  docker run --rm --label "com.docker.compose.project=$project" --label com.docker.compose.service=postgres \
-    --label com.docker.compose.oneoff=True --label com.docker.compose.config-hash=none \
-    --interactive --user "${run_as:-0}" --network none --log-driver none --read-only \
+  docker run --rm --interactive --user "${run_as:-0}" --network none --log-driver none --read-only \
     --security-opt no-new-privileges --cap-drop ALL --cap-add CHOWN --cap-add DAC_OVERRIDE --cap-add FOWNER \
     --cap-add SETGID --cap-add SETUID \
     --volume "${project}_$volume:/volume" --workdir /volume --entrypoint bash "$postgres" -euc "$script" bash "$@"
