@@ -101,7 +101,7 @@ DEVIATIONS = {
         "user_code",
     ): "your code may write in its home, in /tmp and beside itself, until the container ends",
     ("5.13", "run"): "as user_code",
-    ("5.15", "*"): "a service returns however long what it needs was away",
+    ("5.15", "*"): "a service returns however long what it needs was down",
     ("5.27", "run"): "the daemon watches it",
 }
 

@@ -17,7 +17,7 @@ from gate.runs import Runs
 async def main() -> None:
     """Open the gate until told to stop. SystemExit if a setting or a code server is unsafe."""
     if not re.fullmatch("[0-9]{1,4}", os.environ["MAX_CONCURRENT_RUNS"]):
-        sys.exit("The gate stays shut. Set MAX_CONCURRENT_RUNS in .env to a whole number, such as 4.")
+        sys.exit("The gate refuses to start. Set MAX_CONCURRENT_RUNS in .env to a whole number, such as 4.")
     # A container lives on for a moment when its run is over for Dagster: hence twice as many.
     maximum = 2 * int(os.environ["MAX_CONCURRENT_RUNS"])
     async with Engine(os.getenv("ENGINE_SOCKET", "/var/run/docker.sock"), os.environ["PROJECT"]) as engine:
@@ -25,7 +25,7 @@ async def main() -> None:
         check_only = os.getenv("CHECK_ONLY")
         if problems := await code_servers.explain([check_only] if check_only else await code_servers.find_newest()):
             sys.exit(
-                f"The gate stays shut. In docker-compose.yml, change the services whose code runs execute:\n{problems}"
+                f"The gate refuses to start. In docker-compose.yml, change the services whose code runs execute:\n{problems}"
             )
         if check_only:
             return

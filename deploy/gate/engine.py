@@ -31,7 +31,7 @@ class Engine:
             _, answer = await self.ask("GET", "/version")
         except (aiohttp.ClientError, TimeoutError) as error:
             await self.session.close()
-            sys.exit(f"The gate stays shut. No Docker engine answers: {error}")
+            sys.exit(f"The gate refuses to start. No Docker engine answers: {error}")
         oldest, newest = (tuple(map(int, answer[key].split("."))) for key in ("MinAPIVersion", "ApiVersion"))
         self.api = ".".join(map(str, min(newest, max(oldest, API_VERSION))))
         self.prefix = f"/v{self.api}"

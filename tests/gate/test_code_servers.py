@@ -194,7 +194,7 @@ def test_the_gate_stays_shut_before_an_unsafe_code_server(tmp_path: Path) -> Non
     engine.add_code_server("e2" * 32, created=1, HostConfig={"Privileged": True}, State={"Status": "created"})
     engine.volumes["project_data"] = {"type": "none", "o": "bind", "device": "/etc"}
     assert start(tmp_path, engine.socket).splitlines() == [
-        "The gate stays shut. In docker-compose.yml, change the services whose code runs execute:",
+        "The gate refuses to start. In docker-compose.yml, change the services whose code runs execute:",
         '  user_code: remove "privileged"',
         '  user_code: remove "/etc" from "volumes": whoever has it owns the host',
     ]
@@ -214,12 +214,12 @@ def test_one_container_can_be_checked_before_anything_is_replaced(tmp_path: Path
 def test_the_gate_stays_shut_without_a_limit(tmp_path: Path, most: str) -> None:
     engine = FakeEngine(tmp_path)
     said = start(tmp_path, engine.socket, most)
-    assert said == "The gate stays shut. Set MAX_CONCURRENT_RUNS in .env to a whole number, such as 4."
+    assert said == "The gate refuses to start. Set MAX_CONCURRENT_RUNS in .env to a whole number, such as 4."
     engine.close()
 
 
 def test_the_gate_stays_shut_without_an_engine(tmp_path: Path) -> None:
-    assert start(tmp_path, str(tmp_path / "none")).startswith("The gate stays shut. No Docker engine answers: ")
+    assert start(tmp_path, str(tmp_path / "none")).startswith("The gate refuses to start. No Docker engine answers: ")
 
 
 def test_the_gate_opens_before_there_is_a_code_server(open_gate: OpenGate) -> None:
