@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from deployable_dagster import retention, startup
+from deployable_dagster import inputs, retention, startup
 
 LazyDefinitions: type = type(dg.definitions(lambda: dg.Definitions()))  # noqa: PLW0108 - Dagster looks at its signature
 
@@ -39,6 +39,7 @@ def load(module: ModuleType) -> dg.Definitions:
     return loose
 
 
+inputs.refuse_files()
 user_module = import_module(os.environ["CODE_LOCATION_MODULE"])
 repositories = {name: each for name, each in find(user_module).items() if isinstance(each, dg.RepositoryDefinition)}
 

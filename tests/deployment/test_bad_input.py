@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from pipeline import clean_string_job
-from tests.stack import Deployment
+from tests.stack import JOB, LOCATION, Deployment
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -105,6 +105,20 @@ def test_dagit_rejects_a_broken_query_with_a_reason(deployment: Deployment) -> N
             rejected += 1
     assert rejected > 250
     assert deployment.finish(deployment.launch()) == "SUCCESS"
+
+
+@pytest.mark.parametrize("file", ["pickle", "json"])
+def test_dagit_rejects_a_run_config_that_names_a_file(file: str, deployment: Deployment) -> None:
+    launch = """
+        mutation($of: JobOrPipelineSelector!, $config: RunConfigData!) {
+            launchRun(executionParams: { selector: $of, runConfigData: $config }) {
+                ... on RunConfigValidationInvalid { errors { message } }
+            }
+        }"""
+    of = LOCATION | {"jobName": JOB, "solidSelection": ["clean_string"]}
+    config = {"ops": {"clean_string": {"inputs": {"sent_norm": {file: {"path": "/data/x"}}}}}}
+    (error,) = deployment.query(launch, of=of, config=config)["errors"]
+    assert f'unexpected config entry "{file}"' in error["message"]
 
 
 @pytest.mark.parametrize(
