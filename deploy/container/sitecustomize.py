@@ -2,7 +2,7 @@
 
 import sys
 
-if sys.argv[0].rpartition("/")[2].startswith("dagster"):  # dagster, dagster-daemon, dagster-webserver
+if sys.argv[0].rpartition("/")[2].startswith(("dagster", "start-dagit")):  # dagster and dagster-daemon too
     from deployable_dagster import startup
 
     startup.collect_rarely()

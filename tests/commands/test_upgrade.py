@@ -65,9 +65,9 @@ def version(deployment: Checkout) -> str:
 def test_images_that_do_not_become_healthy_give_way_to_the_old_ones(old: Checkout) -> None:
     images = {service: old.image(service) for service in ("dagit", "dagster-daemon", "user_code", "gate")}
     latest = old.engine.images.get(f"{old.project}-dagster:latest").id
-    old.edit("Dockerfile.dagster", 'CMD ["dagster-webserver"', 'CMD ["dagster-nonsense"')
+    old.edit("Dockerfile.dagster", 'CMD ["start-dagit"', 'CMD ["start-nonsense"')
     refused = old.try_("upgrade")
-    old.edit("Dockerfile.dagster", 'CMD ["dagster-nonsense"', 'CMD ["dagster-webserver"')
+    old.edit("Dockerfile.dagster", 'CMD ["start-nonsense"', 'CMD ["start-dagit"')
     assert refused.returncode != 0
     assert "Rolling back." in refused.stdout
     assert re.search(rf"Not upgraded: {old.project} runs \w+ as before.", refused.stdout), refused.stdout
