@@ -25,7 +25,8 @@ async def main() -> None:
         check_only = os.getenv("CHECK_ONLY")
         if problems := await code_servers.explain([check_only] if check_only else await code_servers.find_newest()):
             sys.exit(
-                f"The gate refuses to start. In docker-compose.yml, change the services whose code runs execute:\n{problems}"
+                "The gate refuses to start. In docker-compose.yml, change the services whose code runs execute:\n"
+                f"{problems}"
             )
         if check_only:
             return
