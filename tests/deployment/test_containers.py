@@ -68,6 +68,12 @@ def test_each_has_access_to_what_it_needs_and_nothing_else(place: str, container
     assert {name for name, command in RESOURCES.items() if works(containers[place], command)} == ACCESS[place]
 
 
+@pytest.mark.parametrize("place", ["dagit", "dagster-daemon"])
+def test_python_imports_nothing_that_a_run_wrote(place: str, containers: dict[str, Container]) -> None:
+    assert works(containers[place], "ls storage && python -c 'import dagster'")
+    assert not works(containers[place], "python -c 'import storage'")
+
+
 @pytest.mark.parametrize("place", [*PLACES, "gate", "postgres"])
 def test_the_kernel_confirms_the_privileges(
     place: str, containers: dict[str, Container], neighbour: Deployment
