@@ -91,7 +91,9 @@ def test_with_a_login_dagit_answers(edge: Published) -> None:
         ({"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "no-cors"}, 403),
         ({"Sec_Fetch_Site": "same-site", "Sec_Fetch_Mode": "cors"}, 403),
         ({"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "websocket", **UPGRADE}, 403),
-        ({"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}, 200),  # a link to a page
+        ({"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}, 200),  # a link
+        ({"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "object"}, 403),
+        ({"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "iframe"}, 403),
         ({"Sec_Fetch_Site": "same-origin", "Sec_Fetch_Mode": "cors"}, 200),
     ],
     ids=str,
@@ -100,6 +102,16 @@ def test_another_site_cannot_use_the_login_in_the_browser(
     headers: dict[str, str], status: int, edge: Published
 ) -> None:
     assert edge.request("/server_info", ALICE, **headers)[0] == status
+
+
+@pytest.mark.parametrize("login", [ALICE, BOB])
+def test_a_browser_that_does_not_tell_the_site_cannot_be_made_to_use_it_either(
+    login: tuple[str, str], edge: Published
+) -> None:
+    text = {"method": "POST", "body": '{"query": "{version}"}', "Content_Type": "text/plain"}
+    assert edge.request("/graphql?query={version}", login)[0] == 405
+    assert edge.request("/graphql?query={version}", login, **text)[0] == 415
+    assert edge.request("/graphql", login, **UPGRADE, Origin="https://evil.example")[0] == 403
 
 
 def test_http_leads_to_https(edge: Published) -> None:
@@ -338,6 +350,53 @@ def test_under_a_public_name_browsers_are_told_to_insist_on_https(edge: Publishe
         login = base64.b64encode(":".join(ALICE).encode()).decode()
         connection.request("GET", "/server_info", headers={"Authorization": f"Basic {login}"})
         answer = connection.getresponse()
-        assert (answer.status, answer.headers["Strict-Transport-Security"]) == (200, "max-age=31536000")
+        assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+        assert answer.status == 403  # from Dagit, whose DAGIT_HOST is another
+    finally:
+        container.remove(force=True)
+
+
+SECURITY = (ROOT / "docs/security.md").read_text()
+
+# In place of OAuth2 Proxy: whoever has the cookie `who` is logged in.
+PROXY = """
+http://:4180 {
+	@nobody not header Cookie *
+	respond @nobody 401
+	header X-Auth-Request-Email {http.request.cookie.who}
+	respond 202
+}
+"""
+
+
+def test_single_sign_on_as_documented_keeps_the_role(edge: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    (recipe,) = re.findall(r"^```text\n(request_header .*?)^```", SECURITY, re.MULTILINE | re.DOTALL)
+    user, email = re.findall(r"`({http[^`]+})`", SECURITY)
+    caddyfile = (ROOT / "deploy/edge/Caddyfile").read_text().replace(user, email)
+    caddyfile = re.sub(r"basicauth {.*?}", lambda _: recipe, caddyfile, count=1, flags=re.DOTALL) + PROXY
+
+    def may_change(who: str) -> bool:
+        headers = {"Content_Type": "application/json", "Cookie": f"who={who}", "X_Auth_Request_Email": "alice"}
+        query = '{"query": "{ permissions { value } }"}'
+        answer = edge.request("/graphql", None, method="POST", body=query, **headers)[2]
+        assert b'"permissions"' in answer
+        return b'"value":true' in answer
+
+    write = 'printf %s "$1" >/tmp/Caddyfile && exec caddy run --config /tmp/Caddyfile'
+    port = free_port()
+    container = edge.engine.containers.run(
+        f"{edge.project}-edge",
+        ["sh", "-c", write, "sh", caddyfile.replace("oauth2-proxy:", "127.0.0.1:")],
+        detach=True,
+        environment={"DAGIT_HOST": "localhost", "HTTPS_PORT": str(port)},
+        volumes={f"{edge.project}_edge": {"bind": "/data"}},
+        network=f"{edge.project}_published",
+        ports={"8443/tcp": ("127.0.0.1", port)},
+    )
+    try:
+        edge.wait_for("Caddy", lambda: container.logs().decode(), lambda log: "serving initial configuration" in log)
+        monkeypatch.setattr(edge, "https", port)
+        assert edge.request("/runs", X_Auth_Request_Email="alice")[0] == 302
+        assert (may_change("alice"), may_change("bob")) == (True, False)
     finally:
         container.remove(force=True)
