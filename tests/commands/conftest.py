@@ -127,5 +127,9 @@ class Checkout(Deployment):
 @pytest.fixture(scope="module")
 def checkout(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """Yield a stack that make targets operate."""
-    with deployed(checkout := Checkout(tmp_path_factory.mktemp("checkout"))):
+    checkout = Checkout(tmp_path_factory.mktemp("checkout"))
+    # What was starting when a backup was made fails that much sooner after a restore.
+    checkout.edit("dagster.yaml", "start_timeout_seconds: 180", "start_timeout_seconds: 45")
+    checkout.commit()
+    with deployed(checkout):
         yield checkout

@@ -23,8 +23,16 @@ def run_ids(faulty: Faulty) -> dict[str, str]:
     [
         ("out_of_memory", ["RUN_MEMORY", "Exit code of its container: 137", "about to take all memory"]),
         ("vanished", ["Exit code of its container: 0"]),
-        ("stillborn", ["180 seconds to start", "Exit code of its container: 3", "the entry point is broken"]),
-        ("stuck", ["180 seconds to start", "start_timeout_seconds in dagster.yaml", "the entry point waits"]),
+        pytest.param(
+            "stillborn",
+            ["180 seconds to start", "Exit code of its container: 3", "the entry point is broken"],
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "stuck",
+            ["180 seconds to start", "start_timeout_seconds in dagster.yaml", "the entry point waits"],
+            marks=pytest.mark.long,
+        ),
         ("broken", ["a_package_that_is_missing"]),
         ("endless", ["maximum runtime of 10 seconds"]),
         ("deaf", ["maximum runtime of 10 seconds"]),
@@ -34,7 +42,7 @@ def test_the_page_of_a_failed_run_says_why(
     job: str, said: list[str], run_ids: dict[str, str], faulty: Faulty, report: Callable[..., None]
 ) -> None:
     limit = 200 if "180 seconds to start" in said else 60
-    assert faulty.finish(run_ids[job], timeout=240) == "FAILURE"
+    assert faulty.finish(run_ids[job], timeout=limit + 40) == "FAILURE"
     events = str(faulty.events(run_ids[job]))
     assert [words for words in said if words not in events] == [], events
     took = faulty.seconds(run_ids[job])
