@@ -12,7 +12,7 @@ PLACES = ("dagit", "dagster-daemon", "user_code", "a run")
 # Most succeed for root in a container with the engine's defaults, as the last test shows.
 ESCAPES = {
     "write to the root file system": "touch /escape",
-    "change the code that is executed": "touch $(python -c 'from importlib.util import find_spec as f; print(f(\"dagster\").origin)').escape",
+    "change the code that is executed": "cd /venv/lib/python3*/site-packages/dagster && touch escape",
     "become root": "python -c 'import os; os.setuid(0)'",
     "change the owner of a file": "touch /tmp/escape && chown 12345 /tmp/escape",
     "mount": "mount -t tmpfs none /mnt",
