@@ -60,6 +60,8 @@ def test_the_defaults_in_the_example_are_those_of_the_compose_file(name: str, de
         assert f"\nname: {default}\n" in COMPOSE
     elif name == "COMPOSE_PROFILES":
         assert default == ""
+    elif limit := re.fullmatch("(.*)_MAX", name):
+        assert (default, COMPOSE.count(f"${{{name}:-${{{limit[1]}:-")) == ("", 2)
     else:
         assert found(rf"\$\{{{name}:-(.*?)\}}", COMPOSE) == {default}
 

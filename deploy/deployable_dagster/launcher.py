@@ -10,6 +10,8 @@ from dagster_docker import DockerRunLauncher
 from dagster_docker.container_context import DockerContainerContext
 from docker.models.containers import Container
 
+from deployable_dagster import limits
+
 LINES = 20  # the last log lines; the gate lets no other number through
 
 
@@ -17,20 +19,29 @@ class RunLauncher(DockerRunLauncher):
     """Launches each run in a Docker container of its own, which the gate makes like that of the run's code server."""
 
     def get_container_context(self, dagster_run: dg.DagsterRun) -> DockerContainerContext:
-        """Return nothing, whatever the run was queued with: the gate knows what a container is made of."""
-        return DockerContainerContext()
+        """Return the limits in the run's tags, and nothing else: the gate knows what a container is made of."""
+        return DockerContainerContext(container_kwargs=limits.read(dagster_run.tags))
 
     def launch_run(self, context: Any) -> None:
         """Launch a run. While the gate, the engine or the code server is unavailable, the run waits in the queue.
 
         The queue (dagster/_daemon/run_coordinator/queued_run_coordinator_daemon.py, 1.13.27) takes a run back for one
         kind of error only, so the others are turned into it. This can go when it takes back all that may pass.
+
+        What the gate refuses, it would refuse to a retry too.
         """
+        run = context.dagster_run
+        if problem := limits.find_problem(run.tags, {}):
+            limits.refuse(self._instance, run, problem)
+            return
         try:
             super().launch_run(context)
         except (docker.errors.DockerException, requests.RequestException) as error:
-            run = self._instance.get_run_by_id(context.dagster_run.run_id)
-            before, now = (r and r.tags.get("docker/container_id") for r in (context.dagster_run, run))
+            if isinstance(error, docker.errors.APIError) and error.status_code == 403:
+                limits.refuse(self._instance, run, str(error.explanation))
+                return
+            after = self._instance.get_run_by_id(run.run_id)
+            before, now = (r and r.tags.get("docker/container_id") for r in (run, after))
             if may_pass(error) and now == before:  # once it has a container, that may be running
                 raise DagsterUserCodeUnreachableError(f"The run cannot start yet: {error}") from error
             raise
@@ -76,7 +87,7 @@ def describe(container: Container, *, killed: bool, starting: bool) -> str:
     elif killed:
         how = "It was still running, and was killed."
     elif state["OOMKilled"]:
-        how = "It exceeded its memory limit, so the kernel killed it; RUN_MEMORY in .env sets the limit."
+        how = "It exceeded its memory limit (RUN_MEMORY in .env, or its tag docker/memory), so the kernel killed it."
     elif state["ExitCode"] == 137:
         how = "It was killed (SIGKILL), but not because it exceeded its memory limit."
     else:

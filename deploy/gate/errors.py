@@ -2,7 +2,7 @@
 
 
 class RefusedError(Exception):
-    """No, with an HTTP status and a reason, which quotes nothing that a client sent."""
+    """No, with an HTTP status and a reason, which quotes no text that a client sent."""
 
     def __init__(self, status: int, reason: str) -> None:
         """Say no."""

@@ -11,7 +11,9 @@ from gate.strict_json import Json
 
 TAG = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"  # as Docker has it
 
-# The rest of what DockerRunLauncher sends, by docker-py, when it is told nothing of the container.
+LIMITS = {"Memory", "CpuQuota", "PidsLimit"}  # of a HostConfig: what a run may ask for, up to a maximum
+
+# The rest of what DockerRunLauncher sends, by docker-py, when it is told nothing else of the container.
 REST: dict[str, Json] = {
     "Tty": False,
     "OpenStdin": False,
@@ -26,13 +28,14 @@ REST: dict[str, Json] = {
 
 @dataclass(frozen=True)
 class RunRequest:
-    """A run: its image, its command, and the two labels by which Dagster names it."""
+    """A run: its image, its command, the two labels by which Dagster names it, and limits of its own."""
 
     repository: str
     tag: str
     command: list[str]
     run_id: str
     job: str
+    limits: dict[str, int]
 
     @classmethod
     def parse(cls, body: bytes) -> Self:
@@ -45,6 +48,7 @@ class RunRequest:
                     "Cmd": ["dagster", "api", "execute_run" | "resume_run" as action, str(arguments)],
                     "Env": [str(variable)],
                     "Labels": {"dagster/run_id": str(run_id), "dagster/job_name": str(job), **labels},
+                    "HostConfig": {**host},
                     **rest,
                 } if not labels:
                     command = [
@@ -62,6 +66,12 @@ class RunRequest:
             raise RefusedError(403, "not an image with a tag")
         if not re.fullmatch(r"[0-9a-f-]{36} \w{1,255}", f"{run_id} {job}", re.ASCII):
             raise RefusedError(403, "not the labels of a run")
-        if variable != f"DAGSTER_RUN_JOB_NAME={job}" or not strict_json.equal(rest, REST):
+        limits: dict[str, int] = {}
+        for key in LIMITS & host.keys():
+            limit = host.pop(key)
+            if type(limit) is not int or not 0 < limit < 1 << 63:
+                raise RefusedError(403, "a limit that is not a positive whole number")
+            limits[key] = limit
+        if variable != f"DAGSTER_RUN_JOB_NAME={job}" or not strict_json.equal({**rest, "HostConfig": host}, REST):
             raise RefusedError(403, "more than a run: what its container gets is written in docker-compose.yml alone")
-        return cls(repository, tag, command, run_id, job)
+        return cls(repository, tag, command, run_id, job, limits)

@@ -6,17 +6,61 @@ networks, devices. Only its socket, its limits and its restarts are its own.
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
+from gate.errors import RefusedError
 from gate.request import RunRequest
 from gate.strict_json import Json
 
-LIMITS = "deployable-dagster.run."  # begins the labels of a code server that set its runs' limits
-MEMORY, CPU_PERCENT, PIDS = (f"{LIMITS}{name}" for name in ("memory", "cpu-percent", "pids"))
-UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+UNITS = {"g": 1 << 30, "m": 1 << 20, "k": 1 << 10, "b": 1}
+
+
+class Limit(NamedTuple):
+    """A limit of runs: the label of a code server that sets it, and how a run asks for another one."""
+
+    label: str
+    pattern: str
+    example: str
+    read: Callable[[str], int]  # a label's value, as the engine's API has it
+    say: Callable[[int], str]
+    tag: str
+    setting: str
+
+    @property
+    def maximum(self) -> str:
+        """The label for the most that a run may ask for; without it, the limit itself."""
+        return f"{self.label}-max"
+
+
+def _say_memory(size: int) -> str:
+    return next(f"{size // unit}{name}" for name, unit in UNITS.items() if size % unit == 0)
+
+
+MEMORY = "deployable-dagster.run.memory"
+LIMITS = {  # by their names in a HostConfig
+    "Memory": Limit(
+        MEMORY,
+        "[1-9][0-9]*[bkmg]",
+        "2g",
+        lambda text: int(text[:-1]) * UNITS[text[-1]],
+        _say_memory,
+        "docker/memory",
+        "RUN_MEMORY_MAX",
+    ),
+    "CpuQuota": Limit(
+        "deployable-dagster.run.cpu-percent",
+        "[1-9][0-9]*",
+        "200",
+        lambda text: int(text) * 1000,  # microseconds in a tenth of a second
+        lambda quota: f"{quota / 100_000:g}",
+        "docker/cpus",
+        "RUN_CPU_PERCENT_MAX",
+    ),
+    "PidsLimit": Limit("deployable-dagster.run.pids", "[1-9][0-9]*", "512", int, str, "docker/pids", "RUN_PIDS_MAX"),
+}
 SOCKETS = "/run/user_code"  # where a code server has its socket
 ANONYMOUS = "[0-9a-f]{64}"  # names a volume that the engine made for one container
 NAMED = rf"(?!{ANONYMOUS}$)[A-Za-z0-9][\w.-]*"  # and one that others can have too
@@ -40,14 +84,31 @@ class Template:
 
     body: dict[str, Json]
     networks: list[str]
+    limits: dict[str, int]
+    maxima: dict[str, int]
 
     def fill(self, run: RunRequest, labels: dict[str, str]) -> dict[str, Json]:
-        """Return the body for a run."""
+        """Return the body for a run, or refuse one that asks for more than it may."""
+        for key, asked in run.limits.items():
+            limit, most = LIMITS[key], self.maxima[key]
+            if asked > most:
+                raise RefusedError(
+                    403,
+                    f"the tag {limit.tag} asks for {limit.say(asked)}, and {limit.say(most)} is the most that a run "
+                    f"may have: {limit.setting} in .env",
+                )
+        limits = {**self.limits, **run.limits}
+        limits["MemorySwap"] = limits["Memory"]  # swap included
+        env = self.body["Env"]
+        if not any(variable.startswith("PYTHON_CPU_COUNT=") for variable in env):
+            # As many workers as the host has cores would not fit into the run's memory.
+            env = [f"PYTHON_CPU_COUNT={-(-limits['CpuQuota'] // 100_000)}", *env]
         return {
             **self.body,
             "Image": f"{run.repository}:{run.tag}",
             "Cmd": run.command,
-            "Env": [*self.body["Env"], f"DAGSTER_RUN_JOB_NAME={run.job}"],
+            "Env": [*env, f"DAGSTER_RUN_JOB_NAME={run.job}"],
+            "HostConfig": {**self.body["HostConfig"], **limits},
             "Labels": {**self.body["Labels"], **labels, "dagster/run_id": run.run_id, "dagster/job_name": run.job},
         }
 
@@ -68,26 +129,14 @@ def make(server: Json, image_variables: list[str]) -> Template:
             kept = not re.fullmatch(ANONYMOUS, mount.get("Source", ""))
             mounts.append({key: value for key, value in mount.items() if kept or key != "Source"})
     labels = config["Labels"]
-    memory = labels[MEMORY]
-    limits = {
-        "Memory": int(memory[:-1]) * UNITS[memory[-1]],
-        "MemorySwap": int(memory[:-1]) * UNITS[memory[-1]],  # swap included
-        "CpuQuota": int(labels[CPU_PERCENT]) * 1000,  # microseconds in a tenth of a second
-        "PidsLimit": int(labels[PIDS]),
-    }
-    variables = [variable for variable in config["Env"] or [] if variable not in image_variables]
-    if not any(variable.startswith("PYTHON_CPU_COUNT=") for variable in variables):
-        # As many workers as the host has cores would not fit into the run's memory.
-        variables.insert(0, f"PYTHON_CPU_COUNT={-(-int(labels[CPU_PERCENT]) // 100)}")
     body = {
         "User": config["User"],
-        "Env": variables,
+        "Env": [variable for variable in config["Env"] or [] if variable not in image_variables],
         "Volumes": anonymous,
         "HostConfig": {
             **{key: host[key] for key in COPIED if host.get(key)},
             **({"Binds": binds} if binds else {}),
             **({"Mounts": mounts} if mounts else {}),
-            **limits,
         },
         # Compose's own labels for a one-off container of the service, so that `docker compose down --remove-orphans`
         # stops and removes runs in progress too.
@@ -102,7 +151,12 @@ def make(server: Json, image_variables: list[str]) -> Template:
     if config.get("StopTimeout"):
         body["StopTimeout"] = config["StopTimeout"]
     networks = server["NetworkSettings"]["Networks"] or {}
-    return Template(body, [networks[name]["NetworkID"] for name in networks if name != host["NetworkMode"]])
+    return Template(
+        body,
+        [networks[name]["NetworkID"] for name in networks if name != host["NetworkMode"]],
+        limits={key: limit.read(labels[limit.label]) for key, limit in LIMITS.items()},
+        maxima={key: limit.read(labels.get(limit.maximum, labels[limit.label])) for key, limit in LIMITS.items()},
+    )
 
 
 def find_problems(server: Json, devices: dict[str, str]) -> list[str]:
@@ -163,10 +217,8 @@ def _exposes_host(path: str) -> bool:
 
 def _find_missing_limits(server: Json) -> Iterator[str]:
     labels: dict[str, Any] = server["Config"]["Labels"]
-    for label, pattern, example in (
-        (MEMORY, "[1-9][0-9]*[bkmg]", "2g"),
-        (CPU_PERCENT, "[1-9][0-9]*", "200"),
-        (PIDS, "[1-9][0-9]*", "512"),
-    ):
-        if not re.fullmatch(pattern, labels.get(label, "")):
-            yield f'set the label "{label}" to something like "{example}"'
+    for limit in LIMITS.values():
+        values = {limit.label: labels.get(limit.label, ""), limit.maximum: labels.get(limit.maximum, limit.example)}
+        for label, value in values.items():
+            if not re.fullmatch(limit.pattern, value):
+                yield f'set the label "{label}" to something like "{limit.example}"'

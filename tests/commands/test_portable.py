@@ -233,6 +233,9 @@ DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS: "60"
 deployable-dagster.run.memory: 2g
 deployable-dagster.run.pids: "512"
 deployable-dagster.run.cpu-percent: "200"
+deployable-dagster.run.memory-max: 2g
+deployable-dagster.run.pids-max: "512"
+deployable-dagster.run.cpu-percent-max: "200"
 END
   "compose config --images"*) echo postgres:17 ;;
   *"SELECT 'runs "*) echo runs 3 ;;

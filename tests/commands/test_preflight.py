@@ -18,6 +18,9 @@ CONFIG = """
   deployable-dagster.run.memory: 2g
   deployable-dagster.run.cpu-percent: "200"
   deployable-dagster.run.pids: "512"
+  deployable-dagster.run.memory-max: 2g
+  deployable-dagster.run.cpu-percent-max: "200"
+  deployable-dagster.run.pids-max: "512"
 """
 
 

@@ -154,6 +154,34 @@ def test_a_queued_run_gets_the_limits_of_when_it_starts(neighbour: Deployment) -
     neighbour.wait_for("Dagit to find the code", lambda: is_code_loaded(neighbour))
 
 
+def test_a_run_gets_the_limits_in_its_tags(deployment: Deployment) -> None:
+    run_id = deployment.launch(tags={"docker/memory": "1g", "docker/cpus": "0.5", "docker/pids": "300"})
+    assert deployment.finish(run_id) == "SUCCESS"
+    attrs = deployment.run_containers[run_id].attrs
+    host = attrs["HostConfig"]
+    assert (host["Memory"], host["CpuQuota"], host["PidsLimit"]) == (1 << 30, 50_000, 300)
+    assert "PYTHON_CPU_COUNT=1" in attrs["Config"]["Env"]
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "reason"),
+    [
+        ("docker/memory", "3g", "asks for 3g, which is more than RUN_MEMORY_MAX=2g in .env allows"),
+        ("docker/cpus", "64", "asks for 64, which is more than RUN_CPU_PERCENT_MAX=200 in .env allows"),
+        ("docker/pids", "513", "asks for 513, which is more than RUN_PIDS_MAX=512 in .env allows"),
+        ("docker/memory", "1 GB", "'1 GB' is not a valid value for the tag docker/memory"),
+    ],
+)
+def test_a_run_whose_tags_ask_for_too_much_is_refused_at_launch(
+    tag: str, value: str, reason: str, deployment: Deployment
+) -> None:
+    run_id = deployment.launch(tags={tag: value})
+    assert deployment.status(run_id) == "FAILURE"
+    (event,) = deployment.events(run_id)
+    assert reason in event["message"]
+    assert deployment.tags(run_id)["dagster/will_retry"] == "false"
+
+
 @pytest.mark.parametrize(
     ("config", "reason"),
     [

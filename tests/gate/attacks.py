@@ -38,6 +38,8 @@ def create(body: Any, *headers: str) -> bytes:
     return http("POST", f"{V}/containers/create", content, *headers)
 
 
+BAD = [True, False, "", "2g", "512", "150000", "0x10", [512], {"Value": 512}]  # no whole numbers
+ALLOWED = {"Memory": 1 << 30, "CpuQuota": 100_000, "PidsLimit": 100}  # what a client may ask for
 HOST_CONFIG: dict[str, dict[str, list[Any]]] = {
     "privilege": {
         "Privileged": [True, 1, "true"],
@@ -71,16 +73,21 @@ HOST_CONFIG: dict[str, dict[str, list[Any]]] = {
         "Annotations": [{"run.oci.keep_original_groups": "1"}],
     },
     "limits": {
-        "Memory": [0, None, -1, 2**50, 2147483648.0, "2147483648"],
+        **{
+            key: [0, -1, -0.0, 0.5, 1.5, 512.0, 150000.0, 2147483648.0, 2**31 + 1, 2**50, 2**63, 2**64, 10**400, *BAD]
+            for key in ("Memory", "CpuQuota", "PidsLimit")
+        },
+        "MemoryReservation": [1],
+        "CpuPercent": [100],
+        "CpuCount": [1],
+        "BlkioDeviceReadBps": [[]],
         "MemorySwap": [-1],
         "MemorySwappiness": [100],
-        "CpuQuota": [0, -1, None, 10**9, True],
         "CpuPeriod": [1000],
         "NanoCpus": [64 * 10**9],
         "CpuShares": [10**6],
         "CpusetCpus": ["0-63"],
         "CpuRealtimeRuntime": [950000],
-        "PidsLimit": [0, -1, None, 10**6],
         "Ulimits": [[{"Name": "memlock", "Soft": -1, "Hard": -1}]],
         "ShmSize": [2**40],
         "BlkioWeight": [1000],
@@ -275,9 +282,28 @@ def granted(body: dict[str, Any]) -> Iterator[Attack]:
     """Ask for what the operator gave the code server: runs get it anyway, and no client decides."""
     for inside in ("HostConfig", "Config"):
         for key, value in CODE_SERVER[inside].items():
-            if value is not None and key not in ("Image", "Cmd", "Labels"):
+            if value is not None and key not in ("Image", "Cmd", "Labels", *ALLOWED):
                 part = "HostConfig" if inside == "HostConfig" else None
                 yield Attack("what the operator granted", key, create(changed(body, key, value, part)))
+
+
+def beside_limits(body: dict[str, Any]) -> Iterator[Attack]:
+    """More than the three limits that a client may ask for, beside them."""
+    asked = {**body, "HostConfig": {**body["HostConfig"], **ALLOWED}}
+    others = {key: values[0] for keys in HOST_CONFIG.values() for key, values in keys.items() if key not in ALLOWED}
+    for key, value in others.items():
+        yield Attack("limits", f"{key} beside limits", create(changed(asked, key, value or True, "HostConfig")))
+    text = json.dumps(asked)
+    for key, value in ALLOWED.items():
+        for name in (key, key.lower(), key.upper(), f" {key}", f"{key}\0"):
+            for huge in (10**6, "null", "1e3", "NaN", "-Infinity", "9" * 9000):
+                tricky = text.replace(f'"{key}": ', f'{json.dumps(name)}: {huge}, "{key}": ')
+                yield Attack("limits", f"{name!r} twice, {huge}"[:80], create(tricky))
+        for name in (key.lower(), f"{key} "):
+            yield Attack("limits", f"only {name!r}", create(changed(body, name, value, "HostConfig")))
+        for above in ("null", "1e3", "01", "+1", "1_000", "0x10", "NaN", "Infinity", "[]"):
+            yield Attack("limits", f"{key} is {above}", create(text.replace(f'"{key}": {value}', f'"{key}": {above}')))
+        yield Attack("limits", f"{key} outside of HostConfig", create({**body, key: value}))
 
 
 def environment(body: dict[str, Any]) -> Iterator[Attack]:
@@ -812,6 +838,7 @@ def attacks(body: dict[str, Any], version: str) -> list[Attack]:
         *(
             *fields(body),
             *granted(body),
+            *beside_limits(body),
             *environment(body),
             *labels(body),
             *json_tricks(body),

@@ -89,8 +89,8 @@ class Gate:
             return answer
 
 
-def launch(client: docker.DockerClient, image: str = TAGGED, run: str = RUN_ID) -> Any:
-    """Create a run container as DockerRunLauncher does."""
+def launch(client: docker.DockerClient, image: str = TAGGED, run: str = RUN_ID, **limits: Any) -> Any:
+    """Create a run container as DockerRunLauncher does, with limits that docker-py knows by these names."""
     return client.containers.create(
         image=image,
         command=["dagster", "api", "execute_run", json.dumps(ARGUMENTS)],
@@ -98,6 +98,7 @@ def launch(client: docker.DockerClient, image: str = TAGGED, run: str = RUN_ID) 
         environment={"DAGSTER_RUN_JOB_NAME": "clean_string_job"},
         network=None,
         labels={"dagster/run_id": run, "dagster/job_name": "clean_string_job"},
+        **limits,
     )
 
 

@@ -111,6 +111,9 @@ def test_safe(part: str, key: str, value: Any) -> None:
                 MEMORY: ("", "0", "0g", "-1g", "2", "2 GB", "1.5g", "2g\n"),
                 "deployable-dagster.run.cpu-percent": ("", "0", "-1", "1.5", "many"),
                 "deployable-dagster.run.pids": ("", "0", "-1", "0x10"),
+                f"{MEMORY}-max": ("", "0g", "2 GB"),
+                "deployable-dagster.run.cpu-percent-max": ("", "1.5"),
+                "deployable-dagster.run.pids-max": ("", "many"),
             }.items()
             for value in values
         ),
@@ -154,6 +157,72 @@ def test_a_run_is_made_like_the_newest_running_code_server_of_its_image(open_gat
     launch(gate.client(), "registry:5000/reports:8")
     assert created(engine)["HostConfig"]["Memory"] == 64 << 20
     assert created(engine)["Labels"]["com.docker.compose.service"] == "reports"
+
+
+MAXIMA = {
+    f"{MEMORY}-max": "8g",
+    "deployable-dagster.run.cpu-percent-max": "400",
+    "deployable-dagster.run.pids-max": "1000",
+}
+RAISED = {"Labels": {**LABELS, **MAXIMA}}
+ENV = CODE_SERVER["Config"]["Env"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "limits", "cpu_count"),
+    [
+        ({}, (2 << 30, 150_000, 512), 2),
+        ({"mem_limit": 1}, (1, 150_000, 512), 2),
+        ({"mem_limit": 8 << 30}, (8 << 30, 150_000, 512), 2),
+        ({"cpu_quota": 10_000}, (2 << 30, 10_000, 512), 1),
+        ({"cpu_quota": 250_000, "pids_limit": 1000}, (2 << 30, 250_000, 1000), 3),
+        ({"cpu_quota": 400_000, "pids_limit": 1, "mem_limit": 300 << 20}, (300 << 20, 400_000, 1), 4),
+    ],
+)
+def test_a_run_may_ask_for_limits_of_its_own(
+    asked: dict[str, Any], limits: tuple[int, int, int], cpu_count: int, open_gate: OpenGate
+) -> None:
+    gate, engine = open_gate()
+    engine.add_code_server("e2" * 32, created=1, Config=RAISED)
+    launch(gate.client(), **asked)
+    host = created(engine)["HostConfig"]
+    assert (host["Memory"], host["CpuQuota"], host["PidsLimit"]) == limits
+    assert host["MemorySwap"] == host["Memory"]
+    assert created(engine)["Env"][0] == f"PYTHON_CPU_COUNT={cpu_count}"
+    launch(gate.client())  # another run is none of its business
+    host = created(engine)["HostConfig"]
+    assert (host["Memory"], host["CpuQuota"], host["PidsLimit"]) == (2 << 30, 150_000, 512)
+
+
+def test_a_cpu_count_of_the_operators_own_stays(open_gate: OpenGate) -> None:
+    gate, engine = open_gate()
+    engine.add_code_server("e2" * 32, created=1, Config={**RAISED, "Env": [*ENV, "PYTHON_CPU_COUNT=7"]})
+    launch(gate.client(), cpu_quota=300_000)
+    assert [variable for variable in created(engine)["Env"] if "CPU_COUNT" in variable] == ["PYTHON_CPU_COUNT=7"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "asked", "said"),
+    [
+        (MAXIMA, {"mem_limit": (8 << 30) + 1}, ["docker/memory", "8589934593b", "8g", "RUN_MEMORY_MAX"]),
+        (MAXIMA, {"mem_limit": 9 << 30}, ["docker/memory", "asks for 9g", "8g", "RUN_MEMORY_MAX"]),
+        (MAXIMA, {"cpu_quota": 450_000}, ["docker/cpus", "asks for 4.5", "4 is", "RUN_CPU_PERCENT_MAX"]),
+        (MAXIMA, {"pids_limit": 1001}, ["docker/pids", "asks for 1001", "1000", "RUN_PIDS_MAX"]),
+        ({}, {"mem_limit": 2049 << 20}, ["asks for 2049m", "2g is the most"]),
+        ({}, {"cpu_quota": 160_000}, ["asks for 1.6", "1.5 is the most"]),
+        ({}, {"pids_limit": 513}, ["asks for 513", "512 is the most"]),
+        ({}, {"mem_limit": 1 << 20, "pids_limit": 513}, ["asks for 513"]),
+    ],
+)
+def test_a_run_that_asks_for_more_than_the_maximum_is_refused_with_both_figures(
+    labels: dict[str, str], asked: dict[str, Any], said: list[str], open_gate: OpenGate
+) -> None:
+    gate, engine = open_gate()
+    engine.add_code_server("e2" * 32, created=1, Config={"Labels": {**LABELS, **labels}})
+    with pytest.raises(docker.errors.APIError, match="403") as raised:
+        launch(gate.client(), **asked)
+    assert all(words in str(raised.value.explanation) for words in said), raised.value.explanation
+    assert not [request for request in engine.requests if request.path.endswith("/create")]
 
 
 def test_without_a_running_code_server_a_run_has_to_wait(open_gate: OpenGate) -> None:

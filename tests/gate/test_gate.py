@@ -195,7 +195,7 @@ def test_no_attack_gets_through(
         for family, tried, through_count in [*table, ("all", len(all_), len(succeeded))]:
             print(f"  {family:40} {tried:4} {through_count:4}")
     assert not succeeded
-    assert len(all_) >= 860
+    assert len(all_) >= 1100
     assert MARK not in gate.text()
     assert SECRET not in gate.text()
     # It has lost nothing by it: the next run is launched.
