@@ -1,1 +1,1 @@
-"""What Dagster loads of this deployment: the launcher, the limits of one run, the storage, the clean-up of old runs."""
+"""What Dagster loads here: the launcher, the limits of one run, the storage, the clean-up, Dagit's guard."""
