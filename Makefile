@@ -53,7 +53,7 @@ test: .venv/installed ## Run all tests but the long ones; those of the deploymen
 	$(BIN)/pytest
 
 test-faults: .venv/installed ## Inject every fault, and account for every run: takes hours
-	$(BIN)/pytest tests/faults tests/commands -m "not soak"
+	$(BIN)/pytest tests/faults tests/commands tests/own_code -m "not soak"
 
 soak: .venv/installed ## Inject faults at random for HOURS=1.5; SEED=… repeats those of an earlier soak
 	$(BIN)/pytest -m soak -s

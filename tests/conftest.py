@@ -31,6 +31,7 @@ OF_THE_EXAMPLE = [
         "deployment",
         "edge",
         "faults",
+        "own_code",
         "pipeline",
         "test_bench.py",
         "test_docs.py",
