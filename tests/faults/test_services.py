@@ -63,7 +63,7 @@ def exhaust(faulty: Faulty, seconds: int) -> None:
         until, taken = time.monotonic() + float(sys.argv[1]), []
         while time.monotonic() < until:
             try:
-                taken.append(psycopg2.connect())
+                taken.append(psycopg2.connect("service=dagster"))
             except psycopg2.OperationalError:
                 time.sleep(0.02)
         print(len(taken))"""
