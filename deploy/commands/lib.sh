@@ -63,6 +63,7 @@ containers() { # of a service, or of all; without those of runs
     --filter "label=com.docker.compose.service${1:+=$1}" --filter label=com.docker.compose.oneoff=False
 }
 
+# Never as Postgres' superuser: a run may have put a function of its own behind any table's name.
 sql() {
   docker compose exec --no-TTY postgres psql --username=dagster --no-align --tuples-only --command="$1"
 }

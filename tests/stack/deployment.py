@@ -196,8 +196,8 @@ class Deployment:
         return bytes(output).decode()
 
     def sql(self, query: str) -> str:
-        """Return the database's answer: a row a line, columns separated by `|`."""
-        to = "--dbname=user=dagster connect_timeout=10"
+        """Return the database's answer to its superuser: a row a line, columns separated by `|`."""
+        to = "--dbname=user=postgres dbname=dagster connect_timeout=10"
         psql = ("psql", to, "--no-align", "--tuples-only", f"--command={query}")
         return self.run_in("postgres", *psql).decode().strip()
 
