@@ -17,8 +17,9 @@ from gate import template
 from tests.gate.attacks import attacks
 from tests.gate.conftest import ROOT, Gate, launch
 from tests.gate.engine import FOREIGN, LABEL, OWN, FakeEngine
+from tests.stack import BASE_IMAGES
 
-BASE = "python:3.13-slim-trixie"
+BASE = BASE_IMAGES[0]
 PROJECT_LABEL = "com.docker.compose.project"
 
 
@@ -42,7 +43,7 @@ secrets:
 """
 
 
-class Deployment(NamedTuple):
+class Launching(NamedTuple):
     """A gate and a code server on the real engine, and what is needed to launch runs."""
 
     project: str
@@ -75,13 +76,8 @@ class Deployment(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    try:
-        engine = docker.from_env(timeout=120)
-        engine.images.get(BASE)
-    except docker.errors.DockerException as error:
-        message = f"needs a Docker engine with the image {BASE}: {error}"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+def launching(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launching]:
+    engine = docker.from_env(timeout=120)
     project = f"gate-test-{uuid.uuid4().hex[:8]}"
     image = f"{project}-user_code"
     # A stand-in for the user's code: its `dagster` sleeps.
@@ -95,7 +91,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     (directory / "token").write_text("secret token")
     (directory / "pipeline.env").write_text("GREETING='it is $5, \"ünï\"'\nMODE=of-the-operator\n")
     (directory / "added.yml").write_text(ADDED.format(directory=directory))
-    made = Deployment(project, image, engine, Gate(directory, "/var/run/docker.sock", project=project), directory)
+    made = Launching(project, image, engine, Gate(directory, "/var/run/docker.sock", project=project), directory)
     try:
         made.compose("up", "--detach", "--no-deps", "--no-build", "user_code")
         yield made
@@ -106,12 +102,12 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         engine.images.remove(image)
 
 
-def test_a_run_container_is_like_its_code_server(deployment: Deployment) -> None:
-    container = deployment.launch(deployment.gate.client())
+def test_a_run_container_is_like_its_code_server(launching: Launching) -> None:
+    container = launching.launch(launching.gate.client())
     container.start()
-    real = deployment.engine.containers.get(container.id)
+    real = launching.engine.containers.get(container.id)
     host, config = real.attrs["HostConfig"], real.attrs["Config"]
-    project = deployment.project
+    project = launching.project
     assert config["Labels"][LABEL] == project
     assert config["User"] == "1000"
     assert (host["CapDrop"], host["CapAdd"], host["Privileged"]) == (["ALL"], None, False)
@@ -128,7 +124,7 @@ def test_a_run_container_is_like_its_code_server(deployment: Deployment) -> None
         "/input": ("bind", None, False),
         "/run/secrets/token": ("bind", None, False),
     }
-    (server,) = deployment.engine.containers.list(filters={"label": [f"{PROJECT_LABEL}={project}", template.MEMORY]})
+    (server,) = launching.engine.containers.list(filters={"label": [f"{PROJECT_LABEL}={project}", template.MEMORY]})
     assert host["ReadonlyRootfs"] == server.attrs["HostConfig"]["ReadonlyRootfs"]
     assert scratch not in [mount.get("Name") for mount in server.attrs["Mounts"]]  # each has one of its own
 
@@ -145,27 +141,27 @@ def test_a_run_container_is_like_its_code_server(deployment: Deployment) -> None
     assert "CapEff:\t0000000000000000" in status
     assert "CapBnd:\t0000000000000000" in status
     assert "NoNewPrivs:\t1" in status
-    at_stop = deployment.gate.client("stop").containers.get(container.id)
+    at_stop = launching.gate.client("stop").containers.get(container.id)
     assert at_stop.status == "running"
     at_stop.stop(timeout=1)
     for _ in range(900):
-        if not deployment.runs():
+        if not launching.runs():
             return
         time.sleep(0.1)
     raise AssertionError("stopped, the run container is not removed within 90 s")
 
 
-def test_no_attack_leaves_a_trace(deployment: Deployment, tmp_path: Any) -> None:
-    engine, gate, project = deployment.engine, deployment.gate, deployment.project
-    own = deployment.launch(gate.client())
+def test_no_attack_leaves_a_trace(launching: Launching, tmp_path: Any) -> None:
+    engine, gate, project = launching.engine, launching.gate, launching.project
+    own = launching.launch(gate.client())
     allowed = engine.containers.get(own.id).attrs
-    foreign = engine.containers.create(deployment.image, ["sleep", "600"], labels={PROJECT_LABEL: project})
+    foreign = engine.containers.create(launching.image, ["sleep", "600"], labels={PROJECT_LABEL: project})
     foreign.start()
     foreign.reload()
     before = {container.id for container in engine.containers.list(all=True, ignore_removed=True)}
 
     plain = FakeEngine(tmp_path)
-    deployment.launch(docker.DockerClient(f"unix://{plain.socket}", version="auto"))
+    launching.launch(docker.DockerClient(f"unix://{plain.socket}", version="auto"))
     asked = next(request.json for request in plain.requests if request.path.endswith("/create"))
     plain.close()
     version = gate.client().api.version(api_version=False)["ApiVersion"]
@@ -185,7 +181,7 @@ def test_no_attack_leaves_a_trace(deployment: Deployment, tmp_path: Any) -> None
     ours = [
         c
         for c in new
-        if deployment.image in c.attrs["Config"]["Image"] or c.labels.get(PROJECT_LABEL) in (project, "another")
+        if launching.image in c.attrs["Config"]["Image"] or c.labels.get(PROJECT_LABEL) in (project, "another")
     ]
     assert not ours
     was = foreign.attrs
@@ -199,13 +195,13 @@ def test_no_attack_leaves_a_trace(deployment: Deployment, tmp_path: Any) -> None
     )
     assert "x" not in [volume.name for volume in engine.volumes.list()]
     foreign.remove(force=True)
-    deployment.clear()
+    launching.clear()
 
 
-def test_80_at_once_do_not_beat_the_cap(deployment: Deployment) -> None:
+def test_80_at_once_do_not_beat_the_cap(launching: Launching) -> None:
     def try_(_: int) -> bool:
         try:
-            deployment.launch(deployment.gate.client())
+            launching.launch(launching.gate.client())
         except docker.errors.APIError as error:
             if "429" not in str(error):
                 raise
@@ -214,23 +210,23 @@ def test_80_at_once_do_not_beat_the_cap(deployment: Deployment) -> None:
 
     with ThreadPoolExecutor(80) as pool:
         succeeded = sum(pool.map(try_, range(80)))
-    assert succeeded == len(deployment.runs()) == 8
-    deployment.clear()
+    assert succeeded == len(launching.runs()) == 8
+    launching.clear()
 
 
-def test_changed_limits_reach_runs_that_were_asked_for_before(deployment: Deployment) -> None:
+def test_changed_limits_reach_runs_that_were_asked_for_before(launching: Launching) -> None:
     """What a client asks for says nothing of limits, so a run that was queued before gets the new ones."""
-    deployment.compose("up", "--detach", "--no-deps", "--no-build", "user_code", RUN_MEMORY="300m", RUN_PIDS="99")
-    run = deployment.launch(deployment.gate.client())
-    host = deployment.engine.api.inspect_container(run.id)["HostConfig"]
+    launching.compose("up", "--detach", "--no-deps", "--no-build", "user_code", RUN_MEMORY="300m", RUN_PIDS="99")
+    run = launching.launch(launching.gate.client())
+    host = launching.engine.api.inspect_container(run.id)["HostConfig"]
     assert (host["Memory"], host["PidsLimit"]) == (300 << 20, 99)
-    deployment.clear()
+    launching.clear()
 
 
-def test_each_code_location_has_limits_of_its_own(deployment: Deployment) -> None:
-    engine, second = deployment.engine, f"{deployment.project}-second"
-    engine.images.get(deployment.image).tag(second)
-    (first,) = engine.containers.list(filters={"label": [f"{PROJECT_LABEL}={deployment.project}", template.MEMORY]})
+def test_each_code_location_has_limits_of_its_own(launching: Launching) -> None:
+    engine, second = launching.engine, f"{launching.project}-second"
+    engine.images.get(launching.image).tag(second)
+    (first,) = engine.containers.list(filters={"label": [f"{PROJECT_LABEL}={launching.project}", template.MEMORY]})
     labels = {**first.labels, "com.docker.compose.service": "second", template.MEMORY: "64m"}
     server = engine.containers.run(
         second,
@@ -238,16 +234,16 @@ def test_each_code_location_has_limits_of_its_own(deployment: Deployment) -> Non
         labels=labels,
         cap_drop=["ALL"],
         security_opt=["no-new-privileges:true"],
-        network=f"{deployment.project}_runs",
+        network=f"{launching.project}_runs",
         detach=True,
     )
     try:
-        client = deployment.gate.client()
-        runs = [launch(client, f"{image}:latest", str(uuid.uuid4())) for image in (deployment.image, second)]
+        client = launching.gate.client()
+        runs = [launch(client, f"{image}:latest", str(uuid.uuid4())) for image in (launching.image, second)]
         limits = [engine.api.inspect_container(run.id)["HostConfig"]["Memory"] for run in runs]
         assert limits[1] == 64 << 20
         assert limits[0] > limits[1]
     finally:
-        deployment.clear()
+        launching.clear()
         server.remove(force=True)
         engine.images.remove(second)
