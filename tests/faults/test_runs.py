@@ -42,7 +42,9 @@ def test_the_page_of_a_failed_run_says_why(
     job: str, said: list[str], run_ids: dict[str, str], faulty: Faulty, report: Callable[..., None]
 ) -> None:
     limit = 200 if "180 seconds to start" in said else 60
-    assert faulty.finish(run_ids[job], timeout=limit + 40) == "FAILURE"
+    # A run that exceeds its maximum runtime records that it was canceled, and the daemon then that it failed.
+    faulty.wait_for(f"the failure of {job}", lambda: faulty.status(run_ids[job]), "FAILURE".__eq__, limit + 40)
+    assert faulty.finish(run_ids[job]) == "FAILURE"
     events = str(faulty.events(run_ids[job]))
     assert [words for words in said if words not in events] == [], events
     took = faulty.seconds(run_ids[job])
